@@ -1,0 +1,2 @@
+// Package bench measures Reprise beside its peers.
+package bench

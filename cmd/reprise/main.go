@@ -1,0 +1,4 @@
+// Command reprise runs real drills of retry policies.
+package main
+
+func main() {}

@@ -1,0 +1,2 @@
+// Package reprise invokes calls that may fail.
+package reprise
