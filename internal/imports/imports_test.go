@@ -93,8 +93,8 @@ func TestADependencyThatIsNotAllowedIsFound(t *testing.T) {
 }
 
 type pkg struct {
-	ImportPath string
-	Deps       []string
+	ImportPath string   `json:"ImportPath"` //nolint:tagliatelle // as go list spells it
+	Deps       []string `json:"Deps"`       //nolint:tagliatelle // as go list spells it
 }
 
 func list(t *testing.T) []pkg {

@@ -1,2 +1,0 @@
-// Package bench measures Reprise beside its peers.
-package bench
