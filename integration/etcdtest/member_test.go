@@ -1,0 +1,124 @@
+package etcdtest_test
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"syscall"
+	"testing"
+
+	"github.com/reprise-go/reprise/integration/etcdtest"
+)
+
+func TestAMemberKeepsItsDataOverARestart(t *testing.T) {
+	t.Parallel()
+	for name, end := range map[string]func(*etcdtest.Member) error{
+		"killed":  (*etcdtest.Member).Kill,
+		"stopped": (*etcdtest.Member).Stop,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := etcdtest.New(t)
+			cli, m := c.Client(t), c.Member(0)
+			for i := range 3 {
+				_, err := cli.Put(soon(t), fmt.Sprint("key", i), "value")
+				must(t, err)
+				must(t, end(m))
+				must(t, end(m))
+				if m.Running() {
+					t.Fatal("the member is still running")
+				}
+				must(t, m.Restart(soon(t)))
+			}
+			for i := range 3 {
+				r, err := cli.Get(soon(t), fmt.Sprint("key", i))
+				must(t, err)
+				if len(r.Kvs) != 1 {
+					t.Errorf("write %d is missing", i)
+				}
+			}
+		})
+	}
+}
+
+func TestADeadMemberRefusesConnections(t *testing.T) {
+	t.Parallel()
+	c := etcdtest.New(t)
+	m := c.Member(0)
+	must(t, m.Kill())
+	for name, l := range map[string]*etcdtest.Link{"client": m.ClientLink(), "peer": m.PeerLink()} {
+		if _, err := net.Dial("tcp", l.Addr()); !errors.Is(err, syscall.ECONNREFUSED) {
+			t.Errorf("%s link: got %v, want a refused connection", name, err)
+		}
+	}
+	if _, err := m.Truth(); !errors.Is(err, etcdtest.ErrDown) {
+		t.Errorf("got %v, want ErrDown", err)
+	}
+	must(t, m.Restart(soon(t)))
+	if err := m.Restart(soon(t)); !errors.Is(err, etcdtest.ErrRunning) {
+		t.Errorf("got %v, want ErrRunning", err)
+	}
+}
+
+func TestAnotherMemberLeadsAfterTheLeaderIsGone(t *testing.T) {
+	t.Parallel()
+	for name, take := range map[string]func(*etcdtest.Cluster, *etcdtest.Member) error{
+		"killed":   func(_ *etcdtest.Cluster, m *etcdtest.Member) error { return m.Kill() },
+		"stopped":  func(_ *etcdtest.Cluster, m *etcdtest.Member) error { return m.Stop() },
+		"isolated": (*etcdtest.Cluster).Isolate,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := etcdtest.New(t, etcdtest.WithMembers(3))
+			old, err := c.WaitLeader(soon(t))
+			must(t, err)
+			must(t, take(c, old))
+			for leader := old; leader == old; {
+				leader, err = c.WaitLeader(soon(t))
+				must(t, err)
+			}
+			must(t, c.HealPeers())
+			if !old.Running() {
+				must(t, old.Restart(soon(t)))
+			}
+			_, err = c.Client(t).Put(soon(t), "key", "value")
+			must(t, err)
+		})
+	}
+}
+
+func TestMoveLeaderMovesIt(t *testing.T) {
+	t.Parallel()
+	c := etcdtest.New(t, etcdtest.WithMembers(3))
+	for _, m := range c.Members() {
+		must(t, c.MoveLeader(soon(t), m))
+		if got := c.Leader(); got != m {
+			t.Errorf("%s leads, want %s", got.Name(), m.Name())
+		}
+	}
+}
+
+func TestAnIsolatedMemberHasNoLeader(t *testing.T) {
+	t.Parallel()
+	c := etcdtest.New(t, etcdtest.WithMembers(3))
+	m := c.Leader()
+	must(t, c.Isolate(m))
+	waitFor(t, "the isolated leader to give up", func() bool { return m.Server().Leader() == 0 })
+	must(t, c.HealPeers())
+	waitFor(t, "the member to follow again", func() bool { return m.Server().Leader() != 0 })
+}
+
+func TestALostQuorumComesBack(t *testing.T) {
+	t.Parallel()
+	c := etcdtest.New(t, etcdtest.WithMembers(3))
+	must(t, c.Member(0).Kill())
+	must(t, c.Member(1).Kill())
+	waitFor(t, "the quorum to be lost", func() bool { return c.Leader() == nil })
+	errs := make(chan error, 2)
+	for _, m := range c.Members()[:2] {
+		go func() { errs <- m.Restart(soon(t)) }()
+	}
+	must(t, errors.Join(<-errs, <-errs))
+	_, err := c.WaitLeader(soon(t))
+	must(t, err)
+}
