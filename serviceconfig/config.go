@@ -20,6 +20,22 @@ type Config struct {
 
 	// Throttling is nil if the document has no retryThrottling.
 	Throttling *RetryThrottling
+
+	// AttemptLimit is the number of attempts that a call makes at most,
+	// whatever its entry says. It is the client's to choose and in no document
+	// (A6, "Limits on retries and hedges"). Zero and negative values stand for
+	// [DefaultMaxAttempts].
+	AttemptLimit int
+}
+
+// Attempts returns how many attempts a policy that says maxAttempts gives a
+// call: at most c.AttemptLimit and at least 1.
+func (c *Config) Attempts(maxAttempts int) int {
+	limit := c.AttemptLimit
+	if limit <= 0 {
+		limit = DefaultMaxAttempts
+	}
+	return max(min(maxAttempts, limit), 1)
 }
 
 // A MethodConfig is an entry of methodConfig: what holds for the calls of the
@@ -76,7 +92,7 @@ func (n Name) path() string {
 type RetryPolicy struct {
 	// MaxAttempts counts the first attempt. It is the number in the document,
 	// at least 2 and perhaps greater than the client's limit; see
-	// [DefaultMaxAttempts].
+	// [Config.Attempts].
 	MaxAttempts int
 
 	InitialBackoff, MaxBackoff time.Duration
@@ -106,9 +122,8 @@ type RetryThrottling struct {
 	TokenRatio float64 // greater than 0
 }
 
-// DefaultMaxAttempts is the number of attempts that a client makes at most,
-// whatever a service config says, unless it was told otherwise (A6, "Limits on
-// retries and hedges").
+// DefaultMaxAttempts is the limit of a [Config] that sets no other, as A6 has
+// it.
 const DefaultMaxAttempts = 5
 
 // Method returns the entry for a method, given as /package.Service/Method (the

@@ -47,7 +47,7 @@ func TestNamesThatNoServiceHasAreReported(t *testing.T) {
 	method := `health.json:4:12: methodConfig[2].name[0]: service grpc.health.v1.Health has no method "check"; did you mean "Check"?`
 	checkText(t, "alone", serviceconfig.CheckNames(c, health, false),
 		`health.json:3:12: methodConfig[1].name[0]: unknown service "grpc.health.v1.Heath"; did you mean "grpc.health.v1.Health"?`,
-		`health.json:3:46: methodConfig[1].name[1]: unknown service "other.Thing"`,
+		`health.json:3:48: methodConfig[1].name[1]: unknown service "other.Thing"`,
 		method)
 	checkText(t, "with others", serviceconfig.CheckNames(c, health, true), method)
 }
@@ -62,7 +62,7 @@ func TestAStreamGetsATimeoutOnlyFromAnEntryThatNamesIt(t *testing.T) {
 		{"another service", `{"name":[{"service":"a.B"}],"timeout":"5s"}`, ``},
 		{"default", `{"name":[{}],"timeout":"5s"}`, `health.json:1:41: methodConfig[0].timeout: ` + inherited},
 		{"service", `{"name":[{}]},{"name":[{"service":"grpc.health.v1.Health"}],"timeout":"5s"}`,
-			`health.json:1:87: methodConfig[1].timeout: ` + inherited},
+			`health.json:1:88: methodConfig[1].timeout: ` + inherited},
 		{"named with a timeout", `{"name":[{}],"timeout":"5s"},{"name":[` + watch + `],"timeout":"60s"}`, ``},
 		{"named without", `{"name":[{}],"timeout":"5s"},{"name":[` + watch + `]}`, ``},
 		{"unary only", `{"name":[{"service":"grpc.health.v1.Health","method":"Check"}],"timeout":"5s"}`, ``},
