@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -109,9 +110,10 @@ func Hang() Answer {
 type Injection struct {
 	fault Fault
 	all   *faults
-	left  atomic.Int64
-	fired atomic.Int64
-	done  chan struct{} // closed when no call is left
+	left  atomic.Int64 // calls not yet claimed
+	fired atomic.Int64 // calls that were answered
+	once  sync.Once
+	done  chan struct{} // closed when no answer is to come
 }
 
 // Inject puts a fault to work, on top of those that already are. A call gets
@@ -132,11 +134,13 @@ func (c *Cluster) Inject(f Fault) (*Injection, error) {
 	return in, nil
 }
 
-// Fired returns how many calls the fault has hit.
+// Fired returns how many calls the fault has hit: those that got the answer,
+// or are about to.
 func (in *Injection) Fired() int { return int(in.fired.Load()) }
 
-// Wait waits until all calls that the fault is meant for were hit. A fault
-// meant for all calls ends with [Injection.Stop] only.
+// Wait waits until all calls that the fault is meant for were hit, and with
+// [Fault.After] were handled by the server. A fault meant for all calls ends
+// with [Injection.Stop] only.
 func (in *Injection) Wait(ctx context.Context) error {
 	select {
 	case <-in.done:
@@ -147,7 +151,21 @@ func (in *Injection) Wait(ctx context.Context) error {
 }
 
 // Stop takes the fault away. Calls that it has hit already are not undone.
-func (in *Injection) Stop() { in.all.remove(in) }
+func (in *Injection) Stop() {
+	in.all.remove(in)
+	in.finish()
+}
+
+func (in *Injection) finish() { in.once.Do(func() { close(in.done) }) }
+
+// give answers a claimed call.
+func (in *Injection) give(ctx context.Context, m *Member) error {
+	n := in.fired.Add(1)
+	if want := max(1, in.fault.Calls); in.fault.Calls >= 0 && n == int64(want) {
+		in.finish()
+	}
+	return in.fault.Answer.give(ctx, m)
+}
 
 // take claims a call, if one is left.
 func (in *Injection) take(m *Member, method string) bool {
@@ -161,10 +179,8 @@ func (in *Injection) take(m *Member, method string) bool {
 		case left == 0:
 			return false
 		case left < 0:
-			in.fired.Add(1)
 			return true
 		case in.left.CompareAndSwap(left, left-1):
-			in.fired.Add(1)
 			if left == 1 {
 				in.all.remove(in)
 			}
@@ -188,12 +204,8 @@ func (ff *faults) add(in *Injection) {
 func (ff *faults) remove(in *Injection) {
 	ff.mu.Lock()
 	defer ff.mu.Unlock()
-	for i, other := range ff.list {
-		if other == in {
-			ff.list = append(ff.list[:i:i], ff.list[i+1:]...)
-			close(in.done)
-			return
-		}
+	if i := slices.Index(ff.list, in); i >= 0 {
+		ff.list = slices.Concat(ff.list[:i], ff.list[i+1:])
 	}
 }
 
@@ -220,7 +232,7 @@ func (ff *faults) unary(m *Member) grpc.UnaryServerInterceptor {
 			// What the server says of it is what gets lost.
 			_, _ = handler(ctx, req)
 		}
-		return nil, in.fault.Answer.give(ctx, m)
+		return nil, in.give(ctx, m)
 	}
 }
 
@@ -231,11 +243,11 @@ func (ff *faults) stream(m *Member) grpc.StreamServerInterceptor {
 			return handler(srv, ss)
 		}
 		if !in.fault.After {
-			return in.fault.Answer.give(ss.Context(), m)
+			return in.give(ss.Context(), m)
 		}
 		ctx, cancel := context.WithCancel(ss.Context())
 		defer cancel()
-		faulty := &faultyStream{ServerStream: ss, ctx: ctx, cancel: cancel, member: m, answer: in.fault.Answer}
+		faulty := &faultyStream{ServerStream: ss, ctx: ctx, cancel: cancel, member: m, injection: in}
 		err := handler(srv, faulty)
 		if faulty.answered.Load() {
 			return faulty.result
@@ -248,20 +260,20 @@ func (ff *faults) stream(m *Member) grpc.StreamServerInterceptor {
 // sends, and nothing afterwards.
 type faultyStream struct {
 	grpc.ServerStream
-	ctx      context.Context
-	cancel   context.CancelFunc
-	member   *Member
-	answer   Answer
-	once     sync.Once
-	answered atomic.Bool
-	result   error
+	ctx       context.Context
+	cancel    context.CancelFunc
+	member    *Member
+	injection *Injection
+	once      sync.Once
+	answered  atomic.Bool
+	result    error
 }
 
 func (s *faultyStream) Context() context.Context { return s.ctx }
 
 func (s *faultyStream) SendMsg(any) error {
 	s.once.Do(func() {
-		s.result = s.answer.give(s.ServerStream.Context(), s.member)
+		s.result = s.injection.give(s.ServerStream.Context(), s.member)
 		s.answered.Store(true)
 		s.cancel()
 	})

@@ -81,8 +81,11 @@ func TestAnotherMemberLeadsAfterTheLeaderIsGone(t *testing.T) {
 			if !old.Running() {
 				must(t, old.Restart(soon(t)))
 			}
-			_, err = c.Client(t).Put(soon(t), "key", "value")
+			truth, err := c.Leader().Truth()
 			must(t, err)
+			_, err = truth.Put(soon(t), "key", "value")
+			must(t, err)
+			waitFor(t, "the old leader to follow", func() bool { return old.Server().AppliedIndex() >= c.Leader().Server().AppliedIndex() })
 		})
 	}
 }
