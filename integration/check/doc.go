@@ -1,0 +1,13 @@
+// Package check judges what clients of etcd saw. It takes what was recorded
+// while a program ran, under faults or not, and says whether etcd's guarantees
+// held for those who looked through that program:
+//
+//   - [History] records reads and writes of many clients, with their times and
+//     what the clients were told; [Linearizable] says whether one order of
+//     them explains all answers;
+//   - [ReadLog] reads every change of a prefix that a member has stored, and
+//     [Watch] holds what one watcher was given; [Watch.Check] compares the two.
+//
+// A checker is only worth what it catches: the tests of this package show for
+// each guarantee a history that breaks it and is caught.
+package check
