@@ -28,6 +28,9 @@ func NewUnary[Req, Resp any](
 	u := &Unary[Req, Resp]{stub: stub}
 	u.settings.apply(opts)
 	u.settings.Attempt = 1
+	if u.settings.rare != nil {
+		u.settings.amend(func(r *rareSettings) { r.bound = true })
+	}
 	u.bare = stub != nil && u.settings.bare()
 	return u
 }
@@ -41,7 +44,7 @@ func (u *Unary[Req, Resp]) Call(ctx context.Context, req *Req, opts ...CallOptio
 	if u == nil || !u.bare || len(opts) != 0 || ctx == nil {
 		return u.callWith(ctx, req, opts)
 	}
-	if refused := admitFirst(ctx, u.settings.Throttle); refused != nil {
+	if refused := admitFirst(ctx, &u.settings); refused != nil {
 		return nil, refused
 	}
 	resp, err := u.stub(ctx, req, u.settings.GRPC...)
@@ -57,7 +60,7 @@ func (u *Unary[Req, Resp]) callAgain(ctx context.Context, req *Req, resp *Resp, 
 	err = retry(ctx, u.settings, func(ctx context.Context, cs CallSettings) (err error) {
 		resp, err = u.stub(ctx, req, cs.GRPC...)
 		return err
-	}, firstFailure{err: err})
+	}, outcome{err: err})
 	return resp, err
 }
 
@@ -72,6 +75,9 @@ func (u *Unary[Req, Resp]) callWith(ctx context.Context, req *Req, opts []CallOp
 	}
 	cs := u.settings
 	cs.apply(opts)
+	if cs.hedged() {
+		return u.callHedged(ctx, req, cs)
+	}
 	var resp *Resp
 	err := invoke(ctx, cs, func(ctx context.Context, cs CallSettings) (err error) {
 		resp, err = u.stub(ctx, req, cs.GRPC...)

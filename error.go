@@ -58,7 +58,8 @@ type Attempt struct {
 	// Start is when the attempt began, and Duration how long it took. Both
 	// are zero for a first attempt whose start was not measured: reading
 	// the clock would cost a call that succeeds at once more than all the
-	// rest. It is measured under WithAttemptTimeout and WithMaxElapsed.
+	// rest. It is measured under WithAttemptTimeout, WithMaxElapsed and
+	// WithObserver.
 	Start    time.Time
 	Duration time.Duration
 
@@ -85,6 +86,9 @@ const (
 	ReasonElapsed
 	// ReasonThrottled: the budget of [WithThrottle] refused an attempt.
 	ReasonThrottled
+	// ReasonPushback: the server asked not to be tried again; see
+	// [WithPushback].
+	ReasonPushback
 )
 
 var reasonTexts = [...]string{
@@ -93,6 +97,7 @@ var reasonTexts = [...]string{
 	ReasonAttempts:  "attempts exhausted",
 	ReasonElapsed:   "retry time exhausted",
 	ReasonThrottled: "throttled by the client",
+	ReasonPushback:  "pushed back by the server",
 }
 
 // String returns the reason in words.

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
 )
 
 // APICall is one attempt of a call. It should pass ctx on, and forward
@@ -38,6 +39,9 @@ func Invoke(ctx context.Context, call APICall, opts ...CallOption) error {
 	}
 	var cs CallSettings
 	cs.apply(opts)
+	if cs.hedged() {
+		return errHedgeUnbound("Invoke")
+	}
 	return invoke(ctx, cs, call)
 }
 
@@ -54,6 +58,9 @@ func Do[T any](ctx context.Context, call func(context.Context) (T, error), opts 
 	}
 	var cs CallSettings
 	cs.apply(opts)
+	if cs.hedged() {
+		return result, errHedgeUnbound("Do")
+	}
 	err := invoke(ctx, cs, func(ctx context.Context, _ CallSettings) (err error) {
 		result, err = call(ctx)
 		return err
@@ -64,9 +71,9 @@ func Do[T any](ctx context.Context, call func(context.Context) (T, error), opts 
 // invoke makes the first attempt and leaves what follows a failure to retry.
 func invoke(ctx context.Context, cs CallSettings, call APICall) error {
 	if !cs.bare() {
-		return invokeBounded(ctx, cs, call)
+		return invokeRare(ctx, cs, call)
 	}
-	if refused := admitFirst(ctx, cs.Throttle); refused != nil {
+	if refused := admitFirst(ctx, &cs); refused != nil {
 		return refused
 	}
 	cs.Attempt = 1
@@ -75,21 +82,17 @@ func invoke(ctx context.Context, cs CallSettings, call APICall) error {
 		succeeded(cs.Throttle)
 		return nil
 	}
-	return retry(ctx, cs, call, firstFailure{err: err})
+	return retry(ctx, cs, call, outcome{err: err})
 }
 
 // bare reports whether a call under cs needs neither clock nor timer unless
 // it fails.
 func (cs *CallSettings) bare() bool { return cs.Timeout == 0 && cs.rare == nil }
 
-// invokeBounded is invoke for settings that are not bare.
-func invokeBounded(ctx context.Context, cs CallSettings, call APICall) error {
-	if refused := admitFirst(ctx, cs.Throttle); refused != nil {
+// invokeRare is invoke for settings that are not bare.
+func invokeRare(ctx context.Context, cs CallSettings, call APICall) error {
+	if refused := admitFirst(ctx, &cs); refused != nil {
 		return refused
-	}
-	var first firstFailure
-	if cs.rare != nil {
-		first.start = time.Now()
 	}
 	if cs.Timeout > 0 {
 		var cancel context.CancelFunc
@@ -97,32 +100,49 @@ func invokeBounded(ctx context.Context, cs CallSettings, call APICall) error {
 		defer cancel()
 	}
 	cs.Attempt = 1
-	if first.err = attempt(ctx, cs, call); first.err == nil {
+	first := attempt(ctx, cs, call)
+	if first.err == nil {
+		cs.observeEnd(ctx, nil, &first)
 		succeeded(cs.Throttle)
 		return nil
 	}
 	return retry(ctx, cs, call, first)
 }
 
-// firstFailure is how the first attempt of a call ended, and when it began if
-// that was measured.
-type firstFailure struct {
-	start time.Time
-	err   error
+// outcome is how an attempt ended.
+type outcome struct {
+	err     error
+	start   time.Time   // zero if it was not measured
+	trailer metadata.MD // nil if nobody asks for it
 }
 
-// attempt makes one attempt within its own time.
-func attempt(ctx context.Context, cs CallSettings, call APICall) error {
-	if cs.rare == nil || cs.rare.attemptTimeout == 0 {
-		return call(ctx, cs)
+// attempt makes one attempt, within its own time and under the eyes of the
+// observer if the settings say so.
+func attempt(ctx context.Context, cs CallSettings, call APICall) (o outcome) {
+	r := cs.rare
+	if r == nil {
+		o.err = call(ctx, cs)
+		return o
 	}
-	own, cancel := context.WithTimeout(ctx, cs.rare.attemptTimeout)
-	defer cancel()
-	err := call(own, cs)
-	if err == nil || own.Err() == nil || ctx.Err() != nil || isAnswer(err) {
-		return err
+	if r.timed() {
+		o.start = time.Now()
 	}
-	return &AttemptTimeoutError{Timeout: cs.rare.attemptTimeout, Err: err}
+	own := cs.observedContext(ctx)
+	if r.attemptTimeout > 0 {
+		var cancel context.CancelFunc
+		own, cancel = context.WithTimeout(own, r.attemptTimeout)
+		defer cancel()
+	}
+	if r.pushback {
+		o.err, o.trailer = callForTrailer(own, cs, call)
+	} else {
+		o.err = call(own, cs)
+	}
+	if r.attemptTimeout > 0 && o.err != nil && own.Err() != nil && ctx.Err() == nil && !isAnswer(o.err) {
+		o.err = &AttemptTimeoutError{Timeout: r.attemptTimeout, Err: o.err}
+	}
+	cs.observeAttempt(own, &o)
+	return o
 }
 
 // isAnswer reports whether err is a status that no lack of time explains, so
@@ -141,66 +161,98 @@ func isAnswer(err error) bool {
 
 // retry is the retry loop, the only one of the module. It begins when the
 // first attempt has failed.
-func retry(ctx context.Context, cs CallSettings, call APICall, first firstFailure) error {
-	if cs.Retry == nil {
-		return notRetried(cs.Throttle, first.err)
+func retry(ctx context.Context, cs CallSettings, call APICall, last outcome) error {
+	var retryer Retryer
+	if cs.Retry != nil {
+		retryer = cs.Retry()
 	}
-	retryer := cs.Retry()
 	if retryer == nil {
-		return notRetried(cs.Throttle, first.err)
+		return notRetried(ctx, &cs, &last)
 	}
-	var h history
-	for start, err := first.start, first.err; ; {
-		pause, ok := retryer.Retry(err)
-		if !ok && h.made == 0 && ctx.Err() == nil {
+	l := loop{began: last.start}
+	for {
+		pause, ok := retryer.Retry(last.err)
+		if !ok && l.made == 0 && !cs.observed() && !(ctx.Err() != nil && isContextual(last.err)) {
 			declined(cs.Throttle)
+			return last.err
+		}
+		l.now = time.Now()
+		l.record(cs.Attempt, &last, l.now, max(pause, 0))
+		if err := l.decide(ctx, &cs, retryer, ok, last.trailer); err != nil {
+			l.observeEnd(ctx, &cs, err)
 			return err
 		}
-		now := time.Now()
-		h.record(cs.Attempt, start, now, max(pause, 0), err)
-		if stop := decide(ctx, &cs, &h, ok, now, first.start); stop != nil {
-			return stop
-		}
-		if Sleep(ctx, h.last().Pause) != nil {
-			return h.ended(ctx)
+		if err := l.rest(ctx, &cs); err != nil {
+			l.observeEnd(ctx, &cs, err)
+			return err
 		}
 		cs.Attempt++
-		start = time.Now()
-		err = attempt(&attemptContext{Context: ctx, number: cs.Attempt}, cs, call)
-		if err == nil {
+		start := time.Now()
+		last = attempt(&attemptContext{Context: ctx, number: cs.Attempt}, cs, call)
+		last.start = start
+		if last.err == nil {
+			l.observeEnd(ctx, &cs, nil)
 			succeeded(cs.Throttle)
 			return nil
 		}
 	}
 }
 
+// loop is the memory of a call that is being retried.
+type loop struct {
+	history
+
+	began  time.Time // of the call; zero if it was not measured
+	now    time.Time // when the last attempt ended
+	source PauseSource
+	paused time.Duration // all pauses so far
+}
+
 // decide returns nil if the call goes on after the attempt recorded last, and
 // the error of the call otherwise. The Retryer has said already whether it
 // would retry. The questions come in the order of grpc-go, which A6 leaves
-// open: code, throttle, attempts, delay.
-func decide(ctx context.Context, cs *CallSettings, h *history, retryable bool, now, began time.Time) error {
-	last := h.last()
+// open: a server that wants no retry, code, throttle, attempts, delay.
+func (l *loop) decide(ctx context.Context, cs *CallSettings, r Retryer, retryable bool, trailer metadata.MD) error {
+	last := l.last()
 	if ctx.Err() != nil && (retryable || isContextual(last.Err)) {
-		return h.ended(ctx)
+		return l.ended(ctx)
+	}
+	advice := cs.advice(last.Err, trailer)
+	if advice.stop {
+		failed(cs.Throttle)
+		if retryable {
+			return l.stopped(ReasonPushback)
+		}
+		return last.Err
 	}
 	if !retryable {
 		declined(cs.Throttle)
 		return last.Err
 	}
-	if cs.Throttle != nil {
-		cs.Throttle.Done(true)
-		if !cs.Throttle.Admit(cs.Attempt + 1) {
-			return h.stopped(ReasonThrottled)
-		}
+	failed(cs.Throttle)
+	if cs.Throttle != nil && !cs.Throttle.Admit(cs.Attempt+1) {
+		return l.refused(ctx, cs.Throttle)
 	}
 	if cs.MaxAttempts > 0 && cs.Attempt >= cs.MaxAttempts {
-		return h.stopped(ReasonAttempts)
+		return l.stopped(ReasonAttempts)
 	}
-	if cs.rare != nil && cs.rare.maxElapsed > 0 && last.Pause >= cs.rare.maxElapsed-now.Sub(began) {
-		return h.stopped(ReasonElapsed)
+	last.Pause, l.source = advice.apply(last.Pause, r)
+	if cs.rare != nil && cs.rare.maxElapsed > 0 && last.Pause >= cs.rare.maxElapsed-l.now.Sub(l.began) {
+		return l.stopped(ReasonElapsed)
 	}
-	if deadline, ok := ctx.Deadline(); ok && last.Pause >= deadline.Sub(now) {
-		return h.stopped(ReasonDeadline)
+	if deadline, ok := ctx.Deadline(); ok && last.Pause >= deadline.Sub(l.now) {
+		return l.stopped(ReasonDeadline)
+	}
+	return nil
+}
+
+// rest sleeps the pause that was decided on.
+func (l *loop) rest(ctx context.Context, cs *CallSettings) error {
+	pause := l.last().Pause
+	l.paused += pause
+	l.observePause(ctx, cs)
+	if Sleep(ctx, pause) != nil {
+		return l.ended(ctx)
 	}
 	return nil
 }
@@ -215,52 +267,30 @@ func isContextual(err error) bool {
 	return ok && (c == codes.Canceled || c == codes.DeadlineExceeded)
 }
 
-// admitFirst returns nil if the first attempt of a call may be made.
-func admitFirst(ctx context.Context, t Throttler) error {
-	if ctx.Err() != nil {
-		return new(history).ended(ctx)
+// notRetried is the end of a call that has no Retryer to classify its error.
+func notRetried(ctx context.Context, cs *CallSettings, last *outcome) error {
+	cs.observeEnd(ctx, last.err, last)
+	if cs.Throttle == nil {
+		return last.err
 	}
-	if t != nil && !t.Admit(1) {
-		return new(history).stopped(ReasonThrottled)
-	}
-	return nil
-}
-
-func succeeded(t Throttler) {
-	if t != nil {
-		t.Done(false)
-	}
-}
-
-func declined(t Throttler) {
-	if d, ok := t.(interface{ Declined() }); ok {
-		d.Declined()
-	}
-}
-
-// notRetried counts the failure of a call that has no Retryer to classify it.
-func notRetried(t Throttler, err error) error {
-	if t == nil {
-		return err
-	}
-	if c, ok := codeOf(err); ok && c == codes.Unavailable {
-		t.Done(true)
+	if c, ok := codeOf(last.err); ok && c == codes.Unavailable {
+		failed(cs.Throttle)
 	} else {
-		declined(t)
+		declined(cs.Throttle)
 	}
-	return err
+	return last.err
 }
 
-func (h *history) record(number int, start, now time.Time, pause time.Duration, err error) {
-	a := Attempt{Number: number, Start: start, Pause: pause, Err: err}
-	if !start.IsZero() {
-		a.Duration = now.Sub(start)
+func (h *history) record(number int, o *outcome, now time.Time, pause time.Duration) {
+	a := Attempt{Number: number, Start: o.start, Pause: pause, Err: o.err}
+	if !o.start.IsZero() {
+		a.Duration = now.Sub(o.start)
 	}
 	h.add(a)
 }
 
 // ended is the error of a call whose context is done.
-func (h *history) ended(ctx context.Context) error {
+func (h *history) ended(ctx context.Context) *Error {
 	reason := ReasonCanceled
 	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		reason = ReasonDeadline

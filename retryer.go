@@ -17,6 +17,9 @@ type Retryer interface {
 	// attempt that failed with err, and how long to pause before. It sees
 	// the error of the attempt as it is, never nil. A negative pause
 	// counts as none.
+	//
+	// A Retryer may also have a method Reset(), by which server advice
+	// makes its pauses start anew (see [WithPushback]).
 	Retry(err error) (pause time.Duration, shouldRetry bool)
 }
 
@@ -95,6 +98,76 @@ func (r *funcRetryer) Retry(err error) (time.Duration, bool) {
 }
 
 func (r *funcRetryer) pauses() *Backoff { return &r.backoff }
+
+// OnUnavailable returns a Retryer that retries UNAVAILABLE alone, the one code
+// that AIP-194 holds safe to retry without knowing the method: it asks that
+// the method changes no state in a way that a second execution would harm.
+func OnUnavailable(bo Backoff) Retryer {
+	return OnCodes([]codes.Code{codes.Unavailable}, bo)
+}
+
+// AnyOf returns a Retryer that retries what any of rs retries. The pause is
+// that of the first that says yes; the others are not asked, so that their
+// pauses do not grow. Nil Retryers are passed over.
+func AnyOf(rs ...Retryer) Retryer { return anyRetryer(slices.Clone(rs)) }
+
+type anyRetryer []Retryer
+
+func (rs anyRetryer) Retry(err error) (time.Duration, bool) {
+	for _, r := range rs {
+		if r == nil {
+			continue
+		}
+		if pause, ok := r.Retry(err); ok {
+			return pause, true
+		}
+	}
+	return 0, false
+}
+
+// Reset makes the pauses of all Retryers start anew.
+func (rs anyRetryer) Reset() {
+	for _, r := range rs {
+		resetPauses(r)
+	}
+}
+
+// AtMost returns a Retryer that retries what r retries, but not after the
+// n-th failure in a row. In contrast to [WithMaxAttempts], the call then ends
+// with the attempt's own error, and the limit can be one part of [AnyOf]: an
+// error that another part retries does not count. With n of zero or less, or a
+// nil r, nothing is retried.
+func AtMost(n int, r Retryer) Retryer { return &limitedRetryer{left: n, inner: r} }
+
+type limitedRetryer struct {
+	inner Retryer
+	left  int
+}
+
+func (r *limitedRetryer) Retry(err error) (time.Duration, bool) {
+	if r.inner == nil {
+		return 0, false
+	}
+	pause, ok := r.inner.Retry(err)
+	if !ok {
+		return 0, false
+	}
+	r.left--
+	return pause, r.left > 0
+}
+
+// Reset makes the pauses start anew; the count of failures stays.
+func (r *limitedRetryer) Reset() { resetPauses(r.inner) }
+
+// resetPauses makes the pauses of r start anew, if r knows how to.
+func resetPauses(r Retryer) {
+	switch r := r.(type) {
+	case interface{ Reset() }:
+		r.Reset()
+	case pausing:
+		r.pauses().Reset()
+	}
+}
 
 // pausing is a Retryer whose pauses come from a Backoff. Wrappers draw from
 // the same one, so that a call has one envelope however its policy is

@@ -47,7 +47,20 @@ type CallSettings struct {
 type rareSettings struct {
 	attemptTimeout time.Duration
 	maxElapsed     time.Duration
+	pushback       bool
+	bound          bool // the call is bound to a unary stub
+	hedge          *hedgePolicy
+	observer       Observer
+	method, target string
 }
+
+// timed reports whether the start of each attempt is to be measured.
+func (r *rareSettings) timed() bool {
+	return r.attemptTimeout > 0 || r.maxElapsed > 0 || r.observer != nil
+}
+
+// Resolve applies an option to the rare settings.
+func (o rareOption) Resolve(cs *CallSettings) { cs.amend(o) }
 
 // amend replaces the rare settings by a copy that change has edited.
 func (cs *CallSettings) amend(change func(r *rareSettings)) {
@@ -72,13 +85,13 @@ type CallOption interface {
 }
 
 type (
-	retryOption          func() Retryer
-	grpcOption           []grpc.CallOption
-	timeoutOption        time.Duration
-	attemptTimeoutOption time.Duration
-	maxAttemptsOption    int
-	maxElapsedOption     time.Duration
-	throttleOption       struct{ Throttler }
+	retryOption       func() Retryer
+	grpcOption        []grpc.CallOption
+	timeoutOption     time.Duration
+	maxAttemptsOption int
+	throttleOption    struct{ Throttler }
+	rareOption        func(r *rareSettings)
+	optionList        []CallOption
 )
 
 // apply resolves opts in order. The types of this package are told apart
@@ -94,13 +107,15 @@ func (cs *CallSettings) apply(opts []CallOption) {
 			o.Resolve(cs)
 		case timeoutOption:
 			o.Resolve(cs)
-		case attemptTimeoutOption:
-			o.Resolve(cs)
 		case maxAttemptsOption:
 			o.Resolve(cs)
-		case maxElapsedOption:
-			o.Resolve(cs)
 		case throttleOption:
+			o.Resolve(cs)
+		case rareOption:
+			o.Resolve(cs)
+		case optionList:
+			cs.apply(o)
+		case *hedgeOption:
 			o.Resolve(cs)
 		default:
 			cs.applyForeign(opt)
@@ -115,14 +130,43 @@ func (cs *CallSettings) applyForeign(opt CallOption) {
 	*cs = moved
 }
 
+// Options returns opts as one option: a policy that can be named and passed
+// around.
+func Options(opts ...CallOption) CallOption { return optionList(slices.Clone(opts)) }
+
+func (o optionList) Resolve(cs *CallSettings) { cs.apply(o) }
+
+// Recommended returns the policy that suits most clients of one server: it
+// retries UNAVAILABLE alone ([OnUnavailable]), makes at most 5 attempts, pauses
+// with full jitter below an envelope of 100 ms that doubles up to 5 s, heeds
+// the server's advice ([WithPushback]), and shares a [Throttle] of 10 tokens
+// with ratio 0.1 among all calls that are given the same option. Make it once
+// for each server. It sets no timeout: give the context a deadline.
+func Recommended() CallOption {
+	return Options(
+		WithRetry(func() Retryer {
+			return OnUnavailable(Backoff{Initial: 100 * time.Millisecond, Max: 5 * time.Second})
+		}),
+		WithMaxAttempts(5),
+		WithPushback(),
+		WithThrottle(new(Throttle)),
+	)
+}
+
 // WithRetry makes the call ask a Retryer, made by fn at the first failure,
 // whether and when to try again. Each call has a Retryer of its own.
 //
 // WithRetry(nil) switches retrying off, also for one call of a stub that was
-// bound with a policy.
+// bound with a policy. WithRetry and [WithHedge] fill one slot: the later of
+// them holds.
 func WithRetry(fn func() Retryer) CallOption { return retryOption(fn) }
 
-func (o retryOption) Resolve(cs *CallSettings) { cs.Retry = o }
+func (o retryOption) Resolve(cs *CallSettings) {
+	cs.Retry = o
+	if cs.hedged() {
+		cs.amend(func(r *rareSettings) { r.hedge = nil })
+	}
+}
 
 // WithGRPCOptions forwards opt to the gRPC stub of every attempt. The
 // options of several WithGRPCOptions add up, in order.
@@ -156,10 +200,8 @@ func (o timeoutOption) Resolve(cs *CallSettings) { cs.Timeout = max(time.Duratio
 //
 // It costs a [context.WithTimeout] for each attempt. Without it, an attempt
 // that hangs uses up the time of the whole call.
-func WithAttemptTimeout(d time.Duration) CallOption { return attemptTimeoutOption(d) }
-
-func (o attemptTimeoutOption) Resolve(cs *CallSettings) {
-	cs.amend(func(r *rareSettings) { r.attemptTimeout = max(time.Duration(o), 0) })
+func WithAttemptTimeout(d time.Duration) CallOption {
+	return rareOption(func(r *rareSettings) { r.attemptTimeout = max(d, 0) })
 }
 
 // WithMaxAttempts limits the call to n attempts, the first included, as
@@ -175,10 +217,8 @@ func (o maxAttemptsOption) Resolve(cs *CallSettings) { cs.MaxAttempts = max(int(
 // [*Error] with [ReasonElapsed]. An attempt that is under way is not cut
 // short; that is what [WithTimeout] is for. Zero and negative values remove
 // the limit.
-func WithMaxElapsed(d time.Duration) CallOption { return maxElapsedOption(d) }
-
-func (o maxElapsedOption) Resolve(cs *CallSettings) {
-	cs.amend(func(r *rareSettings) { r.maxElapsed = max(time.Duration(o), 0) })
+func WithMaxElapsed(d time.Duration) CallOption {
+	return rareOption(func(r *rareSettings) { r.maxElapsed = max(d, 0) })
 }
 
 // WithThrottle makes the call share the budget t, which may refuse to send

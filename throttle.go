@@ -1,8 +1,10 @@
 package reprise
 
 import (
+	"context"
 	"math"
 	"sync/atomic"
+	"time"
 )
 
 // Throttler is a budget that calls share, so that their retries cannot
@@ -10,9 +12,14 @@ import (
 // implements it.
 //
 // A Throttler is used by many calls at once and must be safe for concurrent
-// use; its methods must not block. It may also have a method Declined(),
-// which is called in place of Done for an attempt whose error the policy does
-// not retry: an answer that is neither a success nor a sign of overload.
+// use; its methods must not block. Two more methods are called if it has them:
+//
+//   - Declined() takes the place of Done for an attempt whose error the policy
+//     does not retry: an answer that is neither a success nor a sign of
+//     overload.
+//   - RefusalPause() time.Duration says how long a call that was refused
+//     waits, within its context, before it returns, so that a caller that
+//     loops over calls does not spin.
 type Throttler interface {
 	// Admit reports whether the attempt with this number, 1 for the first
 	// of a call, may be sent.
@@ -22,6 +29,53 @@ type Throttler interface {
 	// call's Retryer would retry. Of a call without a Retryer, attempts
 	// that end UNAVAILABLE have failed.
 	Done(failed bool)
+}
+
+// admitFirst returns nil if the first attempt of a call may be made.
+func admitFirst(ctx context.Context, cs *CallSettings) error {
+	if ctx.Err() == nil && (cs.Throttle == nil || cs.Throttle.Admit(1)) {
+		return nil
+	}
+	return refuseFirst(ctx, cs)
+}
+
+//go:noinline
+func refuseFirst(ctx context.Context, cs *CallSettings) error {
+	var h history
+	var err *Error
+	if ctx.Err() != nil {
+		err = h.ended(ctx)
+	} else {
+		err = h.refused(ctx, cs.Throttle)
+	}
+	cs.observeEnd(ctx, err, &outcome{})
+	return err
+}
+
+// refused is the error of a call that a throttle ends.
+func (h *history) refused(ctx context.Context, t Throttler) *Error {
+	if p, ok := t.(interface{ RefusalPause() time.Duration }); ok && Sleep(ctx, p.RefusalPause()) != nil {
+		return h.ended(ctx)
+	}
+	return h.stopped(ReasonThrottled)
+}
+
+func succeeded(t Throttler) {
+	if t != nil {
+		t.Done(false)
+	}
+}
+
+func failed(t Throttler) {
+	if t != nil {
+		t.Done(true)
+	}
+}
+
+func declined(t Throttler) {
+	if d, ok := t.(interface{ Declined() }); ok {
+		d.Declined()
+	}
 }
 
 // Throttle is the retry throttling of gRPC A6: a bucket of tokens that

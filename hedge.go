@@ -1,0 +1,311 @@
+package reprise
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/peer"
+)
+
+// HedgePolicy says how a call is hedged, after gRPC A6: the same request is
+// sent again while earlier attempts are still under way, and the first good
+// answer wins. It cuts the tail of latencies at the price of a few more
+// requests; a Delay near the 95th percentile is customary. Hedge only calls
+// that may be executed more than once.
+type HedgePolicy struct {
+	// MaxAttempts is how many attempts there may be, the first included.
+	// Zero and negative values stand for 2, and values above 16 for 16.
+	MaxAttempts int
+
+	// Delay is the time between the starts of attempts. Zero and negative
+	// values start all of them at once.
+	Delay time.Duration
+
+	// NonFatalCodes are the codes of errors after which the call goes on
+	// with its other attempts, and the next of them starts at once. Any
+	// other error ends the call.
+	NonFatalCodes []codes.Code
+}
+
+// WithHedge hedges a bound call, as p says. WithHedge and [WithRetry] fill
+// one slot: the later of them holds. Hedging needs a reply of its own for each
+// attempt, so only bound unary calls ([Unary]) can be hedged; [Invoke], [Do],
+// streams and interceptors return an [*ArgumentError].
+//
+// Each attempt has its own reply and its own targets of [grpc.Header],
+// [grpc.Trailer] and [grpc.Peer]; those that the caller passed receive what
+// the winner brought. The losers are cancelled, and Call returns when they
+// have, which gRPC stubs do at once.
+//
+// The throttle of the call is asked before each attempt but the first
+// ([WithThrottle]); server advice is heeded under [WithPushback].
+func WithHedge(p HedgePolicy) CallOption {
+	h := &hedgePolicy{limit: min(p.MaxAttempts, mostHedged), delay: max(p.Delay, 0)}
+	if h.limit <= 0 {
+		h.limit = 2
+	}
+	h.nonFatal = *OnCodes(p.NonFatalCodes, Backoff{}).(*codeRetryer) //nolint:forcetypeassert // it is what OnCodes makes
+	return &hedgeOption{h}
+}
+
+// mostHedged bounds the attempts of a hedged call, which may all be under way
+// at once.
+const mostHedged = 16
+
+type hedgePolicy struct {
+	limit    int
+	delay    time.Duration
+	nonFatal codeRetryer
+}
+
+type hedgeOption struct{ policy *hedgePolicy }
+
+func (o *hedgeOption) Resolve(cs *CallSettings) {
+	cs.Retry = nil
+	cs.amend(func(r *rareSettings) { r.hedge = o.policy })
+}
+
+func (cs *CallSettings) hedged() bool { return cs.rare != nil && cs.rare.hedge != nil }
+
+func errHedgeUnbound(fn string) error {
+	return &ArgumentError{Func: fn, Problem: "hedging needs a bound unary call (NewUnary)"}
+}
+
+// hedge is a hedged call under way.
+type hedge struct {
+	loop
+
+	policy  *hedgePolicy
+	cs      CallSettings
+	call    func(ctx context.Context, cs CallSettings, i int) error
+	results chan hedgeResult
+	started int
+	running int
+	sealed  bool // no more attempts: the server said so
+}
+
+type hedgeResult struct {
+	index int
+	outcome
+}
+
+// hedgeCall makes the attempts of a hedged call. call makes attempt i, from 0;
+// the calls run concurrently. It returns which attempt won. All calls have
+// returned when it does.
+func hedgeCall(
+	ctx context.Context, cs CallSettings, call func(ctx context.Context, cs CallSettings, i int) error,
+) (winner int, err error) {
+	if refused := admitFirst(ctx, &cs); refused != nil {
+		return 0, refused
+	}
+	h := &hedge{policy: cs.rare.hedge, cs: cs, call: call}
+	if cs.MaxAttempts > 0 && cs.MaxAttempts < h.policy.limit {
+		h.policy = &hedgePolicy{limit: cs.MaxAttempts, delay: h.policy.delay, nonFatal: h.policy.nonFatal}
+	}
+	h.results = make(chan hedgeResult, h.policy.limit)
+	h.began = time.Now()
+
+	var cancel context.CancelFunc
+	if cs.Timeout > 0 {
+		ctx, cancel = context.WithTimeout(ctx, cs.Timeout)
+	} else {
+		ctx, cancel = context.WithCancel(ctx)
+	}
+	winner, err = h.run(ctx)
+	h.cs.Attempt = h.started
+	h.observeEnd(ctx, &h.cs, err)
+	cancel()
+	for ; h.running > 0; h.running-- {
+		<-h.results
+		declined(cs.Throttle)
+	}
+	return winner, err
+}
+
+// run starts attempts and takes their results until the call is decided.
+func (h *hedge) run(ctx context.Context) (winner int, err error) {
+	h.start(ctx)
+	timer := time.NewTimer(h.policy.delay)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return 0, h.ended(ctx)
+		case <-timer.C:
+			started := h.startNext(ctx)
+			if h.running == 0 {
+				return 0, h.stopped(ReasonThrottled)
+			}
+			// Without a delay, a refused attempt waits for a result.
+			if !h.full() && (started || h.policy.delay > 0) {
+				timer.Reset(h.policy.delay)
+			}
+		case r := <-h.results:
+			h.running--
+			if r.err == nil {
+				succeeded(h.cs.Throttle)
+				return r.index, nil
+			}
+			wait, over := h.failed(ctx, &r)
+			if over != nil {
+				return 0, over
+			}
+			if !h.full() {
+				timer.Reset(wait)
+			}
+		}
+	}
+}
+
+// failed decides what follows the failure r: the error of the call, or how
+// long to wait before the next attempt starts.
+func (h *hedge) failed(ctx context.Context, r *hedgeResult) (wait time.Duration, over error) {
+	h.now = time.Now()
+	h.record(r.index+1, &r.outcome, h.now, 0)
+	if ctx.Err() != nil && isContextual(r.err) {
+		return 0, h.ended(ctx)
+	}
+	advice := h.cs.advice(r.err, r.trailer)
+	c, ok := codeOf(r.err)
+	nonFatal := ok && h.policy.nonFatal.has(c)
+	if advice.stop {
+		h.sealed = true
+	}
+	if !nonFatal {
+		if advice.stop {
+			failed(h.cs.Throttle)
+		} else {
+			declined(h.cs.Throttle)
+		}
+		return 0, r.err
+	}
+	failed(h.cs.Throttle)
+	wait, _ = advice.apply(0, nil)
+	h.last().Pause = wait
+	if wait == 0 {
+		// A6: the next hedge is sent at once, then the delay resumes.
+		h.startNext(ctx)
+		wait = h.policy.delay
+	}
+	if h.running > 0 {
+		return wait, nil
+	}
+	switch {
+	case h.sealed:
+		return 0, h.stopped(ReasonPushback)
+	case h.full():
+		return 0, h.stopped(ReasonAttempts)
+	case !h.admitted():
+		return 0, h.stopped(ReasonThrottled)
+	}
+	if deadline, ok := ctx.Deadline(); ok && wait >= deadline.Sub(h.now) {
+		return 0, h.stopped(ReasonDeadline)
+	}
+	return wait, nil
+}
+
+// full reports whether the call starts no further attempt.
+func (h *hedge) full() bool { return h.sealed || h.started >= h.policy.limit }
+
+func (h *hedge) admitted() bool {
+	return h.cs.Throttle == nil || h.cs.Throttle.Admit(h.started+1)
+}
+
+// startNext starts another attempt if there may be one now.
+func (h *hedge) startNext(ctx context.Context) bool {
+	if h.full() || !h.admitted() {
+		return false
+	}
+	h.start(ctx)
+	return true
+}
+
+func (h *hedge) start(ctx context.Context) {
+	i := h.started
+	h.started++
+	h.running++
+	cs := h.cs
+	cs.Attempt = h.started
+	if i > 0 {
+		ctx = &attemptContext{Context: ctx, number: cs.Attempt}
+	}
+	go func() {
+		h.results <- hedgeResult{i, attempt(ctx, cs, func(ctx context.Context, cs CallSettings) error {
+			return h.call(ctx, cs, i)
+		})}
+	}()
+}
+
+// targets are the places of one hedged attempt for what gRPC reports beside
+// the reply.
+type targets struct {
+	header, trailer metadata.MD
+	peer            peer.Peer
+}
+
+// redirect returns opts with the caller's targets replaced by those of t, and
+// without the caller's OnFinish functions.
+func (t *targets) redirect(opts []grpc.CallOption) []grpc.CallOption {
+	own := slices.Clone(opts)
+	for i, opt := range own {
+		switch opt.(type) {
+		case grpc.HeaderCallOption:
+			own[i] = grpc.Header(&t.header)
+		case grpc.TrailerCallOption:
+			own[i] = grpc.Trailer(&t.trailer)
+		case grpc.PeerCallOption:
+			own[i] = grpc.Peer(&t.peer)
+		case grpc.OnFinishCallOption:
+			own[i] = grpc.EmptyCallOption{}
+		}
+	}
+	return own
+}
+
+// deliver copies t, the targets of the winner, to those of the caller.
+func (t *targets) deliver(opts []grpc.CallOption) {
+	for _, opt := range opts {
+		switch o := opt.(type) {
+		case grpc.HeaderCallOption:
+			*o.HeaderAddr = t.header
+		case grpc.TrailerCallOption:
+			*o.TrailerAddr = t.trailer
+		case grpc.PeerCallOption:
+			*o.PeerAddr = t.peer
+		}
+	}
+}
+
+func finish(opts []grpc.CallOption, err error) {
+	for _, opt := range opts {
+		if o, ok := opt.(grpc.OnFinishCallOption); ok {
+			o.OnFinish(err)
+		}
+	}
+}
+
+// callHedged is Call under a hedging policy.
+func (u *Unary[Req, Resp]) callHedged(ctx context.Context, req *Req, cs CallSettings) (*Resp, error) {
+	type answer struct {
+		targets
+
+		resp *Resp
+	}
+	answers := make([]answer, cs.rare.hedge.limit)
+	winner, err := hedgeCall(ctx, cs, func(ctx context.Context, own CallSettings, i int) (err error) {
+		a := &answers[i]
+		a.resp, err = u.stub(ctx, req, a.redirect(own.GRPC)...)
+		return err
+	})
+	finish(cs.GRPC, err)
+	if err != nil {
+		return nil, err
+	}
+	a := &answers[winner]
+	a.deliver(cs.GRPC)
+	return a.resp, nil
+}

@@ -1,0 +1,214 @@
+package reprise
+
+import (
+	"context"
+	"errors"
+	"io"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc/metadata"
+)
+
+// replay is a server stream that is opened anew, in its first RecvMsg, until
+// it has delivered a message. As with gRPC's own streams, one goroutine may
+// receive while another sends.
+type replay struct {
+	ctx    context.Context //nolint:containedctx // the stream's own
+	cancel context.CancelFunc
+	cs     CallSettings
+	open   openFunc
+	life   lifetime
+	start  time.Time // of the first attempt, if it is measured
+
+	mu        sync.Mutex // not held while receiving
+	current   *streamAttempt
+	request   any  // what SendMsg was given, to be sent on each attempt
+	sent      bool // nothing is left to send
+	committed bool
+}
+
+// openReplay makes the first attempt. Its failure is kept for RecvMsg.
+func openReplay(ctx context.Context, cs CallSettings, fn string, open openFunc) (*replay, error) {
+	if cs.hedged() {
+		return nil, errHedgeUnbound(fn)
+	}
+	if refused := admitFirst(ctx, &cs); refused != nil {
+		return nil, refused
+	}
+	cs.Attempt = 1
+	life := cs.takeTimeouts()
+	r := &replay{open: open, life: life, cs: cs}
+	if life.whole > 0 {
+		ctx, r.cancel = context.WithTimeout(ctx, life.whole)
+	} else {
+		ctx, r.cancel = context.WithCancel(ctx)
+	}
+	r.ctx = ctx
+	if cs.rare != nil && cs.rare.timed() {
+		r.start = time.Now()
+	}
+	r.current = life.open(cs.observedContext(ctx), cs, open)
+	return r, nil
+}
+
+// SendMsg sends m, and keeps it to be sent again on later attempts. That the
+// stream broke is for RecvMsg to find out.
+func (r *replay) SendMsg(m any) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.request = m
+	if r.current.stream == nil {
+		return nil
+	}
+	return withoutEOF(r.current.stream.SendMsg(m))
+}
+
+// CloseSend ends the sending.
+func (r *replay) CloseSend() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.sent || r.current.stream == nil {
+		return nil
+	}
+	r.sent = true
+	return r.current.stream.CloseSend()
+}
+
+// Header waits for the headers and commits the stream to this attempt.
+func (r *replay) Header() (metadata.MD, error) {
+	r.mu.Lock()
+	r.committed = true
+	a := r.current
+	r.mu.Unlock()
+	if a.stream == nil {
+		return nil, a.err
+	}
+	return a.stream.Header()
+}
+
+// Trailer returns the trailer of the last attempt. It is to be called after
+// RecvMsg has returned an error.
+func (r *replay) Trailer() metadata.MD {
+	if a := r.attempt(); a.stream != nil {
+		return a.stream.Trailer()
+	}
+	return nil
+}
+
+// Context returns the context of the last attempt.
+func (r *replay) Context() context.Context {
+	if a := r.attempt(); a.stream != nil {
+		return a.stream.Context()
+	}
+	return r.ctx
+}
+
+func (r *replay) attempt() *streamAttempt {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.current
+}
+
+// RecvMsg receives the next message into m; see [ServerStream.Open].
+func (r *replay) RecvMsg(m any) error {
+	a := r.attempt()
+	if a.stream == nil {
+		return r.recvFirst(a, a.err, m)
+	}
+	err := a.stream.RecvMsg(m)
+	if !r.isCommitted() {
+		return r.recvFirst(a, err, m)
+	}
+	if err != nil {
+		err = a.fail(err)
+		r.cancel()
+	}
+	return err
+}
+
+func (r *replay) isCommitted() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.committed
+}
+
+// recvFirst takes the result of the first attempt, the one that Open began,
+// and goes on until the server has answered or the call has ended.
+func (r *replay) recvFirst(a *streamAttempt, err error, m any) error {
+	first := outcome{start: r.start}
+	if !answered(err) {
+		first.err = a.fail(err)
+		if a.stream != nil && r.cs.rare != nil && r.cs.rare.pushback {
+			first.trailer = a.stream.Trailer()
+		}
+	}
+	r.cs.observeAttempt(r.ctx, &first)
+	if first.err == nil {
+		r.cs.observeEnd(r.ctx, nil, &first)
+		succeeded(r.cs.Throttle)
+		return r.deliver(a, err)
+	}
+	var got error
+	err = retry(r.ctx, r.cs, func(ctx context.Context, cs CallSettings) error {
+		a = r.reopen(ctx, cs)
+		if a.err != nil {
+			return a.fail(a.err)
+		}
+		if got = a.stream.RecvMsg(m); !answered(got) {
+			return a.fail(got)
+		}
+		return nil
+	}, first)
+	if err != nil {
+		r.commit()
+		r.cancel()
+		return err
+	}
+	return r.deliver(a, got)
+}
+
+// answered reports whether a result of RecvMsg is the server's word: a
+// message, or the regular end of a stream without one.
+func answered(err error) bool { return err == nil || errors.Is(err, io.EOF) }
+
+// deliver commits the stream to a, whose first RecvMsg returned got.
+func (r *replay) deliver(a *streamAttempt, got error) error {
+	r.commit()
+	a.commit()
+	if got != nil {
+		a.cancel(nil)
+		r.cancel()
+	}
+	return got
+}
+
+func (r *replay) commit() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.committed = true
+}
+
+// reopen makes another attempt and sends on it what was sent before.
+func (r *replay) reopen(ctx context.Context, cs CallSettings) *streamAttempt {
+	a := r.life.open(ctx, cs, r.open)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.current = a
+	if a.err == nil && r.request != nil {
+		a.err = withoutEOF(a.stream.SendMsg(r.request))
+	}
+	if a.err == nil && r.request != nil && r.sent {
+		a.err = a.stream.CloseSend()
+	}
+	return a
+}
+
+// withoutEOF drops the io.EOF by which SendMsg says that the stream has ended
+// and that RecvMsg knows why.
+func withoutEOF(err error) error {
+	if errors.Is(err, io.EOF) {
+		return nil
+	}
+	return err
+}
