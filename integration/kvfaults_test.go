@@ -22,6 +22,8 @@ type kvFault struct {
 	name string
 	// strike arms the fault.
 	strike func(t *testing.T, c *etcdtest.Cluster)
+	// stranger tells that the client is not connected yet when it strikes.
+	stranger bool
 	// call makes the call that is hit.
 	call func(ctx context.Context, cli *clientv3.Client) error
 	// patience is how long the caller waits at most; zero means until the end.
@@ -144,7 +146,7 @@ var kvFaults = []kvFault{
 	},
 	{
 		// And again.
-		name: "Put, connection refused", call: put, patience: impatient,
+		name: "Put, connection refused", call: put, patience: impatient, stranger: true,
 		strike: onLink((*etcdtest.Link).Cut),
 		raw:    verdict{code: codes.DeadlineExceeded},
 	},
@@ -193,16 +195,22 @@ func applied(t *testing.T, c *etcdtest.Cluster) int64 {
 	return n
 }
 
-// struck starts a member with one key, connects a client made from the
-// member's configuration, and arms the fault.
+// struck starts a member with one key, makes a client from the member's
+// configuration, connects it, and arms the fault.
 func (f *kvFault) struck(t *testing.T, connect func(clientv3.Config) (*clientv3.Client, error)) (*etcdtest.Cluster, *clientv3.Client) {
 	t.Helper()
 	c := etcdtest.New(t)
 	cli, err := connect(c.Config())
 	must(t, err)
 	t.Cleanup(func() { _ = cli.Close() }) // it says that its context was cancelled
-	_, err = cli.Put(soon(t), written, "value")
+	truth, err := c.Member(0).Truth()
 	must(t, err)
+	_, err = truth.Put(soon(t), written, "value")
+	must(t, err)
+	if !f.stranger {
+		_, err = cli.Get(soon(t), written)
+		must(t, err)
+	}
 	f.strike(t, c)
 	return c, cli
 }
