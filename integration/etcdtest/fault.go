@@ -25,6 +25,10 @@ type Fault struct {
 	// Method is the full name of the method, such as MethodPut. Empty means
 	// every method.
 	Method string
+	// Match, if it is set, says which of these calls are meant, by the name
+	// of the method and the request, which is nil for a streaming method. It
+	// must not wait, and may be called concurrently.
+	Match func(method string, req any) bool
 	// Member is the one whose calls are meant. Nil means every member.
 	Member *Member
 	// Calls is how many calls are meant, the next ones. Zero means one, a
@@ -168,9 +172,12 @@ func (in *Injection) give(ctx context.Context, m *Member) error {
 }
 
 // take claims a call, if one is left.
-func (in *Injection) take(m *Member, method string) bool {
+func (in *Injection) take(m *Member, method string, req any) bool {
 	f := &in.fault
 	if f.Method != "" && f.Method != method || f.Member != nil && f.Member != m {
+		return false
+	}
+	if f.Match != nil && !f.Match(method, req) {
 		return false
 	}
 	for {
@@ -210,12 +217,12 @@ func (ff *faults) remove(in *Injection) {
 }
 
 // find returns the injection that hits this call, or nil.
-func (ff *faults) find(m *Member, method string) *Injection {
+func (ff *faults) find(m *Member, method string, req any) *Injection {
 	ff.mu.RLock()
 	list := ff.list // replaced on removal, appended to otherwise
 	ff.mu.RUnlock()
 	for _, in := range list {
-		if in.take(m, method) {
+		if in.take(m, method, req) {
 			return in
 		}
 	}
@@ -224,7 +231,7 @@ func (ff *faults) find(m *Member, method string) *Injection {
 
 func (ff *faults) unary(m *Member) grpc.UnaryServerInterceptor {
 	return func(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
-		in := ff.find(m, info.FullMethod)
+		in := ff.find(m, info.FullMethod, req)
 		if in == nil {
 			return handler(ctx, req)
 		}
@@ -238,7 +245,7 @@ func (ff *faults) unary(m *Member) grpc.UnaryServerInterceptor {
 
 func (ff *faults) stream(m *Member) grpc.StreamServerInterceptor {
 	return func(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
-		in := ff.find(m, info.FullMethod)
+		in := ff.find(m, info.FullMethod, nil)
 		if in == nil {
 			return handler(srv, ss)
 		}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"testing"
 
+	"go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"golang.org/x/net/http2"
 	"google.golang.org/grpc/codes"
@@ -109,6 +110,25 @@ func TestAFaultOfOneMemberSparesTheOthers(t *testing.T) {
 	must(t, in.Wait(soon(t)))
 	if got := in.Fired(); got != 1 {
 		t.Errorf("fired %d times, want 1", got)
+	}
+}
+
+func TestAFaultMatchesByTheRequest(t *testing.T) {
+	t.Parallel()
+	c := etcdtest.New(t)
+	cli := onceOnly(t, c)
+	_, err := c.Inject(etcdtest.Fault{
+		Match: func(method string, req any) bool {
+			put, ok := req.(*etcdserverpb.PutRequest)
+			return ok && method == etcdtest.MethodPut && string(put.Key) == "bad"
+		},
+		Answer: etcdtest.Fail(rpctypes.ErrStopped),
+	})
+	must(t, err)
+	_, err = cli.Put(soon(t), "good", "value")
+	must(t, err)
+	if _, err = cli.Put(soon(t), "bad", "value"); err == nil {
+		t.Error("the call that matches went through")
 	}
 }
 
