@@ -100,6 +100,14 @@ func invokeRare(ctx context.Context, cs CallSettings, call APICall) error {
 		defer cancel()
 	}
 	cs.Attempt = 1
+	if cs.rare == nil { // a timeout alone: attempt would cost half of what we may add to it
+		err := call(ctx, cs)
+		if err == nil {
+			succeeded(cs.Throttle)
+			return nil
+		}
+		return retry(ctx, cs, call, outcome{err: err})
+	}
 	first := attempt(ctx, cs, call)
 	if first.err == nil {
 		cs.observeEnd(ctx, nil, &first)

@@ -59,8 +59,7 @@ func Example_stopped() {
 		return status.Error(codes.Unavailable, "no leader")
 	}, reprise.WithRetry(policy), reprise.WithMaxAttempts(2))
 
-	var stopped *reprise.Error
-	if errors.As(err, &stopped) {
+	if stopped, ok := errors.AsType[*reprise.Error](err); ok {
 		fmt.Println(stopped.Reason, "after", stopped.Made, "attempts:", stopped.Err)
 	}
 	// Output: attempts exhausted after 2 attempts: rpc error: code = Unavailable desc = no leader
