@@ -1,0 +1,156 @@
+package etcdcall
+
+import (
+	"context"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc"
+)
+
+// kv is the clientv3.KV of this package: clientv3's own, which builds the
+// requests, over a kvStub, which makes the calls. What the stub returns comes
+// up past clientv3 in a parcel.
+type kv struct {
+	built clientv3.KV
+}
+
+func newKV(p *policy, conn grpc.ClientConnInterface) *kv {
+	return &kv{built: clientv3.NewKVFromKVClient(newKVStub(p, pb.NewKVClient(conn)), p.cli)}
+}
+
+// Put implements clientv3.KV.
+func (k *kv) Put(ctx context.Context, key, val string, opts ...clientv3.OpOption) (*clientv3.PutResponse, error) {
+	resp, err := k.built.Put(ctx, key, val, opts...)
+	return resp, unpack(err)
+}
+
+// Get implements clientv3.KV.
+func (k *kv) Get(ctx context.Context, key string, opts ...clientv3.OpOption) (*clientv3.GetResponse, error) {
+	resp, err := k.built.Get(ctx, key, opts...)
+	return resp, unpack(err)
+}
+
+// GetStream implements clientv3.KV. A stream is not retried.
+func (k *kv) GetStream(ctx context.Context, key string, opts ...clientv3.OpOption) (clientv3.GetStreamChan, error) {
+	return k.built.GetStream(ctx, key, opts...)
+}
+
+// Delete implements clientv3.KV.
+func (k *kv) Delete(ctx context.Context, key string, opts ...clientv3.OpOption) (*clientv3.DeleteResponse, error) {
+	resp, err := k.built.Delete(ctx, key, opts...)
+	return resp, unpack(err)
+}
+
+// Compact implements clientv3.KV.
+func (k *kv) Compact(ctx context.Context, rev int64, opts ...clientv3.CompactOption) (*clientv3.CompactResponse, error) {
+	resp, err := k.built.Compact(ctx, rev, opts...)
+	return resp, unpack(err)
+}
+
+// Do implements clientv3.KV.
+func (k *kv) Do(ctx context.Context, op clientv3.Op) (clientv3.OpResponse, error) {
+	resp, err := k.built.Do(ctx, op)
+	return resp, unpack(err)
+}
+
+// Txn implements clientv3.KV.
+func (k *kv) Txn(ctx context.Context) clientv3.Txn {
+	return &txn{built: k.built.Txn(ctx)}
+}
+
+// txn is clientv3's transaction, whose error it unpacks.
+type txn struct {
+	built clientv3.Txn
+}
+
+// If implements clientv3.Txn.
+func (t *txn) If(cs ...clientv3.Cmp) clientv3.Txn {
+	t.built.If(cs...)
+	return t
+}
+
+// Then implements clientv3.Txn.
+func (t *txn) Then(ops ...clientv3.Op) clientv3.Txn {
+	t.built.Then(ops...)
+	return t
+}
+
+// Else implements clientv3.Txn.
+func (t *txn) Else(ops ...clientv3.Op) clientv3.Txn {
+	t.built.Else(ops...)
+	return t
+}
+
+// Commit implements clientv3.Txn.
+func (t *txn) Commit() (*clientv3.TxnResponse, error) {
+	resp, err := t.built.Commit()
+	return resp, unpack(err)
+}
+
+// kvStub makes the calls of KV under their policies. Its errors are parcels.
+type kvStub struct {
+	*policy
+	remote  pb.KVClient
+	fetch   bound[pb.RangeRequest, pb.RangeResponse]
+	look    bound[pb.TxnRequest, pb.TxnResponse] // a Txn that only reads
+	compact bound[pb.CompactionRequest, pb.CompactionResponse]
+	writer  writer
+}
+
+func newKVStub(p *policy, remote pb.KVClient) *kvStub {
+	return &kvStub{
+		policy:  p,
+		remote:  remote,
+		fetch:   bind(p, read, pb.KV_Range_FullMethodName, remote.Range),
+		look:    bind(p, read, pb.KV_Txn_FullMethodName, remote.Txn),
+		compact: bind(p, blindWrite, pb.KV_Compact_FullMethodName, remote.Compact),
+		writer:  newBlindWriter(p, remote),
+	}
+}
+
+// Range implements pb.KVClient.
+func (s *kvStub) Range(ctx context.Context, req *pb.RangeRequest, _ ...grpc.CallOption) (*pb.RangeResponse, error) {
+	if !req.GetSerializable() {
+		ctx = s.led(ctx)
+	}
+	resp, err := s.fetch.call(ctx, req)
+	return resp, pack(readError(err))
+}
+
+// RangeStream implements pb.KVClient.
+func (s *kvStub) RangeStream(ctx context.Context, req *pb.RangeRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[pb.RangeStreamResponse], error) {
+	return s.remote.RangeStream(ctx, req, opts...)
+}
+
+// Put implements pb.KVClient.
+func (s *kvStub) Put(ctx context.Context, req *pb.PutRequest, _ ...grpc.CallOption) (*pb.PutResponse, error) {
+	resp, err := s.writer.put(s.led(ctx), req)
+	return resp, pack(err)
+}
+
+// DeleteRange implements pb.KVClient.
+func (s *kvStub) DeleteRange(ctx context.Context, req *pb.DeleteRangeRequest, _ ...grpc.CallOption) (*pb.DeleteRangeResponse, error) {
+	resp, err := s.writer.deleteRange(s.led(ctx), req)
+	return resp, pack(err)
+}
+
+// Txn implements pb.KVClient.
+func (s *kvStub) Txn(ctx context.Context, req *pb.TxnRequest, _ ...grpc.CallOption) (*pb.TxnResponse, error) {
+	effect := effectOf(req)
+	if effect != readsSerializable {
+		ctx = s.led(ctx)
+	}
+	if effect == writes {
+		resp, err := s.writer.txn(ctx, req)
+		return resp, pack(err)
+	}
+	resp, err := s.look.call(ctx, req)
+	return resp, pack(readError(err))
+}
+
+// Compact implements pb.KVClient.
+func (s *kvStub) Compact(ctx context.Context, req *pb.CompactionRequest, _ ...grpc.CallOption) (*pb.CompactionResponse, error) {
+	resp, err := s.compact.call(s.led(ctx), req)
+	return resp, pack(writeError(s.compact.method, err))
+}

@@ -1,0 +1,104 @@
+package etcdcall
+
+import (
+	"context"
+
+	"github.com/reprise-go/reprise"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/metadata"
+)
+
+// class says what a method does, and so how it may be retried.
+type class uint8
+
+const (
+	// read changes nothing: it is retried through every failure that may pass.
+	read class = iota
+	// blindWrite is retried only when it certainly was not applied.
+	blindWrite
+)
+
+// policy is how one client makes its calls. It is not changed once made.
+type policy struct {
+	settings
+	cli  *clientv3.Client
+	grpc []grpc.CallOption
+}
+
+// bound is one RPC with its policy. It is bound twice, since a call whose
+// context has no deadline needs an end of another kind.
+type bound[Req, Resp any] struct {
+	method        string
+	timed, endless *reprise.Unary[Req, Resp]
+}
+
+func bind[Req, Resp any](p *policy, c class, method string, stub unaryStub[Req, Resp]) bound[Req, Resp] {
+	opts := p.options(c)
+	stub = recorded(stub)
+	return bound[Req, Resp]{
+		method:  method,
+		timed:   reprise.NewUnary(stub, opts...),
+		endless: reprise.NewUnary(stub, append(opts, reprise.WithMaxElapsed(p.maxElapsed))...),
+	}
+}
+
+func (b *bound[Req, Resp]) call(ctx context.Context, req *Req) (*Resp, error) {
+	if ctx != nil {
+		if _, ok := ctx.Deadline(); ok {
+			return b.timed.Call(ctx, req)
+		}
+	}
+	return b.endless.Call(ctx, req)
+}
+
+// options are the call options for methods of class c.
+func (p *policy) options(c class) []reprise.CallOption {
+	opts := []reprise.CallOption{
+		reprise.WithGRPCOptions(p.grpc...),
+		reprise.WithThrottle(p.throttle),
+	}
+	switch c {
+	case read:
+		return append(opts, reprise.WithAttemptTimeout(p.attemptTimeout), reprise.WithRetry(p.retryReads))
+	default:
+		return append(opts, reprise.WithRetry(p.retryWrites))
+	}
+}
+
+func (p *policy) retryReads() reprise.Retryer {
+	return newRetryer(p.backoff, func(r *rule) verdict { return r.read }, p.allows)
+}
+
+func (p *policy) retryWrites() reprise.Retryer {
+	return newRetryer(p.backoff, func(r *rule) verdict { return r.write }, p.allows)
+}
+
+// allows refuses the retries that cannot help this client, though they would
+// help others.
+func (p *policy) allows(r *rule) bool {
+	switch r.server {
+	case rpctypes.ErrGRPCInvalidAuthToken, rpctypes.ErrGRPCUserEmpty:
+		return p.cli.Username != "" && p.cli.Password != ""
+	case rpctypes.ErrGRPCNotSupportedForLearner:
+		return len(p.cli.Endpoints()) > 1
+	default:
+		return true
+	}
+}
+
+// requireLeader is the metadata of clientv3.WithRequireLeader. It is shared by
+// calls and must not be changed.
+var requireLeader = metadata.Pairs(rpctypes.MetadataRequireLeaderKey, rpctypes.MetadataHasLeader)
+
+// led returns the context of a call that needs a leader.
+func (p *policy) led(ctx context.Context) context.Context {
+	if p.anyLeader || ctx == nil {
+		return ctx
+	}
+	if _, ok := metadata.FromOutgoingContext(ctx); ok {
+		return clientv3.WithRequireLeader(ctx)
+	}
+	return metadata.NewOutgoingContext(ctx, requireLeader)
+}

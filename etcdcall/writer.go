@@ -1,0 +1,45 @@
+package etcdcall
+
+import (
+	"context"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+)
+
+// writer makes the calls of KV that change the store. Its errors are final:
+// they are what the caller gets.
+type writer interface {
+	put(ctx context.Context, req *pb.PutRequest) (*pb.PutResponse, error)
+	deleteRange(ctx context.Context, req *pb.DeleteRangeRequest) (*pb.DeleteRangeResponse, error)
+	txn(ctx context.Context, req *pb.TxnRequest) (*pb.TxnResponse, error)
+}
+
+// blindWriter sends a write again only if it certainly was not applied.
+type blindWriter struct {
+	putCall    bound[pb.PutRequest, pb.PutResponse]
+	deleteCall bound[pb.DeleteRangeRequest, pb.DeleteRangeResponse]
+	txnCall    bound[pb.TxnRequest, pb.TxnResponse]
+}
+
+func newBlindWriter(p *policy, remote pb.KVClient) *blindWriter {
+	return &blindWriter{
+		putCall:    bind(p, blindWrite, pb.KV_Put_FullMethodName, remote.Put),
+		deleteCall: bind(p, blindWrite, pb.KV_DeleteRange_FullMethodName, remote.DeleteRange),
+		txnCall:    bind(p, blindWrite, pb.KV_Txn_FullMethodName, remote.Txn),
+	}
+}
+
+func (w *blindWriter) put(ctx context.Context, req *pb.PutRequest) (*pb.PutResponse, error) {
+	resp, err := w.putCall.call(ctx, req)
+	return resp, writeError(w.putCall.method, err)
+}
+
+func (w *blindWriter) deleteRange(ctx context.Context, req *pb.DeleteRangeRequest) (*pb.DeleteRangeResponse, error) {
+	resp, err := w.deleteCall.call(ctx, req)
+	return resp, writeError(w.deleteCall.method, err)
+}
+
+func (w *blindWriter) txn(ctx context.Context, req *pb.TxnRequest) (*pb.TxnResponse, error) {
+	resp, err := w.txnCall.call(ctx, req)
+	return resp, writeError(w.txnCall.method, err)
+}
