@@ -30,7 +30,7 @@ type policy struct {
 // bound is one RPC with its policy. It is bound twice, since a call whose
 // context has no deadline needs an end of another kind.
 type bound[Req, Resp any] struct {
-	method        string
+	method         string
 	timed, endless *reprise.Unary[Req, Resp]
 }
 

@@ -1,0 +1,63 @@
+package etcdcall
+
+import (
+	"slices"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
+)
+
+// New returns a clientv3.Client whose KV rides on Reprise: reads are retried
+// through every failure that may pass, writes exactly when they certainly were
+// not applied, and a write whose outcome is unknown ends with an
+// [AmbiguousError]. All else of the client works as from clientv3.New,
+// including the token refresh and AutoSyncInterval.
+//
+// The configuration is changed as [Configure] describes. Close the client to
+// release what New made; closing it twice is harmless. The client is safe for
+// concurrent use.
+func New(cfg clientv3.Config, opts ...Option) (*clientv3.Client, error) {
+	cfg = Configure(cfg, opts...)
+	// The sync reads fields of the client that are replaced below, so it must
+	// not run before that is done.
+	every := cfg.AutoSyncInterval
+	cfg.AutoSyncInterval = 0
+	cli, err := clientv3.New(cfg)
+	if err != nil {
+		return nil, err
+	}
+	parts := newParts(cli, newSettings(opts))
+	cli.KV = parts.KV
+	if every > 0 {
+		go autoSync(cli, every)
+	}
+	return cli, nil
+}
+
+// Configure returns the configuration for a client on which [Wrap] can build.
+// It differs from cfg in this:
+//   - clientv3's own retry makes one attempt (MaxUnaryRetries 1), so that
+//     attempts do not multiply; its token refresh stays;
+//   - [DialOptions] are appended to DialOptions;
+//   - without a DialKeepAliveTime, [DefaultKeepAliveTime] and
+//     [DefaultKeepAliveTimeout] are set, so that calls on a dead connection end
+//     after seconds and not after the quarter of an hour that TCP takes;
+//   - without a Logger or LogConfig, nothing is logged: every failed attempt is
+//     in the error that the caller gets.
+//
+// cfg itself is not changed. A client made of the result alone calls as
+// clientv3 does, with one attempt.
+func Configure(cfg clientv3.Config, _ ...Option) clientv3.Config {
+	cfg.MaxUnaryRetries = 1
+	cfg.DialOptions = append(slices.Clip(cfg.DialOptions), DialOptions()...)
+	if cfg.DialKeepAliveTime == 0 {
+		cfg.DialKeepAliveTime = DefaultKeepAliveTime
+		if cfg.DialKeepAliveTimeout == 0 {
+			cfg.DialKeepAliveTimeout = DefaultKeepAliveTimeout
+		}
+	}
+	if cfg.Logger == nil && cfg.LogConfig == nil {
+		cfg.Logger = zap.NewNop()
+	}
+	return cfg
+}
