@@ -2,8 +2,10 @@ package etcdcall
 
 import (
 	"context"
+	"errors"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc"
 )
@@ -42,7 +44,9 @@ func (k *kv) Delete(ctx context.Context, key string, opts ...clientv3.OpOption) 
 	return resp, unpack(err)
 }
 
-// Compact implements clientv3.KV.
+// Compact implements clientv3.KV. It may be sent twice. When an earlier attempt
+// of the same call turns out to have done the work, the header of the response
+// is empty.
 func (k *kv) Compact(ctx context.Context, rev int64, opts ...clientv3.CompactOption) (*clientv3.CompactResponse, error) {
 	resp, err := k.built.Compact(ctx, rev, opts...)
 	return resp, unpack(err)
@@ -104,7 +108,7 @@ func newKVStub(p *policy, remote pb.KVClient) *kvStub {
 		remote:  remote,
 		fetch:   bind(p, read, pb.KV_Range_FullMethodName, remote.Range),
 		look:    bind(p, read, pb.KV_Txn_FullMethodName, remote.Txn),
-		compact: bind(p, blindWrite, pb.KV_Compact_FullMethodName, remote.Compact),
+		compact: bind(p, idempotentWrite, pb.KV_Compact_FullMethodName, remote.Compact),
 		writer:  newBlindWriter(p, remote),
 	}
 }
@@ -149,8 +153,11 @@ func (s *kvStub) Txn(ctx context.Context, req *pb.TxnRequest, _ ...grpc.CallOpti
 	return resp, pack(readError(err))
 }
 
-// Compact implements pb.KVClient.
+// Compact implements pb.KVClient. The answer that the revision is compacted
+// already, after an attempt that may have done it, is a success.
 func (s *kvStub) Compact(ctx context.Context, req *pb.CompactionRequest, _ ...grpc.CallOption) (*pb.CompactionResponse, error) {
-	resp, err := s.compact.call(s.led(ctx), req)
-	return resp, pack(writeError(s.compact.method, err))
+	resp, err := s.compact.callTwice(s.led(ctx), req, func(err error) (*pb.CompactionResponse, bool) {
+		return &pb.CompactionResponse{Header: &pb.ResponseHeader{}}, errors.Is(err, rpctypes.ErrCompacted)
+	})
+	return resp, pack(err)
 }

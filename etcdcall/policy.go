@@ -16,6 +16,8 @@ type class uint8
 const (
 	// read changes nothing: it is retried through every failure that may pass.
 	read class = iota
+	// idempotentWrite may be sent twice; see callTwice.
+	idempotentWrite
 	// blindWrite is retried only when it certainly was not applied.
 	blindWrite
 )
@@ -30,6 +32,7 @@ type policy struct {
 // bound is one RPC with its policy. It is bound twice, since a call whose
 // context has no deadline needs an end of another kind.
 type bound[Req, Resp any] struct {
+	policy         *policy
 	method         string
 	timed, endless *reprise.Unary[Req, Resp]
 }
@@ -38,19 +41,20 @@ func bind[Req, Resp any](p *policy, c class, method string, stub unaryStub[Req, 
 	opts := p.options(c)
 	stub = recorded(stub)
 	return bound[Req, Resp]{
+		policy:  p,
 		method:  method,
 		timed:   reprise.NewUnary(stub, opts...),
 		endless: reprise.NewUnary(stub, append(opts, reprise.WithMaxElapsed(p.maxElapsed))...),
 	}
 }
 
-func (b *bound[Req, Resp]) call(ctx context.Context, req *Req) (*Resp, error) {
+func (b *bound[Req, Resp]) call(ctx context.Context, req *Req, opts ...reprise.CallOption) (*Resp, error) {
 	if ctx != nil {
 		if _, ok := ctx.Deadline(); ok {
-			return b.timed.Call(ctx, req)
+			return b.timed.Call(ctx, req, opts...)
 		}
 	}
-	return b.endless.Call(ctx, req)
+	return b.endless.Call(ctx, req, opts...)
 }
 
 // options are the call options for methods of class c.
@@ -62,6 +66,8 @@ func (p *policy) options(c class) []reprise.CallOption {
 	switch c {
 	case read:
 		return append(opts, reprise.WithAttemptTimeout(p.attemptTimeout), reprise.WithRetry(p.retryReads))
+	case idempotentWrite:
+		return append(opts, reprise.WithAttemptTimeout(p.attemptTimeout))
 	default:
 		return append(opts, reprise.WithRetry(p.retryWrites))
 	}

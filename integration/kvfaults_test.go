@@ -13,6 +13,7 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"github.com/reprise-go/reprise/etcdcall"
 	"github.com/reprise-go/reprise/integration/etcdtest"
 )
 
@@ -30,6 +31,9 @@ type kvFault struct {
 	patience time.Duration
 	// raw is what clientv3 makes of it.
 	raw verdict
+	// reprise is what etcdcall makes of it: the outcome it tells, nil error
+	// included, and how many times the write was applied by then.
+	reprise told
 }
 
 // A verdict is what the caller is told, and how many times the call's write
@@ -37,6 +41,12 @@ type kvFault struct {
 type verdict struct {
 	ok      bool // no error
 	code    codes.Code
+	applied int64
+}
+
+// What etcdcall tells about a call, and how many times its write was applied.
+type told struct {
+	outcome etcdcall.Outcome
 	applied int64
 }
 
@@ -110,65 +120,78 @@ const impatient = 150 * time.Millisecond
 var kvFaults = []kvFault{
 	{
 		name: "Put, response lost", strike: lose(etcdtest.MethodPut), call: put,
-		raw: verdict{code: codes.Unavailable, applied: 1},
+		raw:     verdict{code: codes.Unavailable, applied: 1},
+		reprise: told{etcdcall.Unknown, 1},
 	},
 	{
 		name: "writing Txn, response lost", strike: lose(etcdtest.MethodTxn), call: txnPut,
-		raw: verdict{code: codes.Unavailable, applied: 1},
+		raw:     verdict{code: codes.Unavailable, applied: 1},
+		reprise: told{etcdcall.Unknown, 1},
 	},
 	{
 		name: "Delete, response lost", strike: lose(etcdtest.MethodDelete), call: deleteIt,
-		raw: verdict{code: codes.Unavailable, applied: 1},
+		raw:     verdict{code: codes.Unavailable, applied: 1},
+		reprise: told{etcdcall.Unknown, 1},
 	},
 	{
 		name: "Compact, response lost", strike: lose(etcdtest.MethodCompact), call: compact,
-		raw: verdict{code: codes.Unavailable, applied: 1},
+		raw:     verdict{code: codes.Unavailable, applied: 1},
+		reprise: told{etcdcall.Applied, 1},
 	},
 	{
 		// A read, which clientv3 takes for a write.
 		name: "read-only Txn, response lost", strike: lose(etcdtest.MethodTxn), call: txnGet,
-		raw: verdict{code: codes.Unavailable},
+		raw:     verdict{code: codes.Unavailable},
+		reprise: told{etcdcall.Applied, 0},
 	},
 	{
 		name: "Get, response lost", strike: lose(etcdtest.MethodRange), call: get,
-		raw: verdict{ok: true},
+		raw:     verdict{ok: true},
+		reprise: told{etcdcall.Applied, 0},
 	},
 	{
 		name: "Put, response swallowed", call: put, patience: impatient,
-		strike: onLink(func(l *etcdtest.Link) error { return l.BlackHole(etcdtest.Responses) }),
-		raw:    verdict{code: codes.DeadlineExceeded, applied: 1},
+		strike:  onLink(func(l *etcdtest.Link) error { return l.BlackHole(etcdtest.Responses) }),
+		raw:     verdict{code: codes.DeadlineExceeded, applied: 1},
+		reprise: told{etcdcall.Unknown, 1},
 	},
 	{
 		// The same error as above, and another truth.
 		name: "Put, request swallowed", call: put, patience: impatient,
-		strike: onLink(func(l *etcdtest.Link) error { return l.BlackHole(etcdtest.Requests) }),
-		raw:    verdict{code: codes.DeadlineExceeded},
+		strike:  onLink(func(l *etcdtest.Link) error { return l.BlackHole(etcdtest.Requests) }),
+		raw:     verdict{code: codes.DeadlineExceeded},
+		reprise: told{etcdcall.Unknown, 0},
 	},
 	{
 		// And again.
 		name: "Put, connection refused", call: put, patience: impatient, stranger: true,
-		strike: onLink((*etcdtest.Link).Cut),
-		raw:    verdict{code: codes.DeadlineExceeded},
+		strike:  onLink((*etcdtest.Link).Cut),
+		raw:     verdict{code: codes.DeadlineExceeded},
+		reprise: told{etcdcall.NotApplied, 0},
 	},
 	{
 		name: "Put, the server answers Canceled three times", call: put,
-		strike: answer(3, etcdtest.Fail(status.Error(codes.Canceled, "context canceled"))),
-		raw:    verdict{ok: true, applied: 4},
+		strike:  answer(3, etcdtest.Fail(status.Error(codes.Canceled, "context canceled"))),
+		raw:     verdict{ok: true, applied: 4},
+		reprise: told{etcdcall.Unknown, 1},
 	},
 	{
 		name: "Put, the server answers DeadlineExceeded three times", call: put,
-		strike: answer(3, etcdtest.Fail(status.Error(codes.DeadlineExceeded, "context deadline exceeded"))),
-		raw:    verdict{ok: true, applied: 4},
+		strike:  answer(3, etcdtest.Fail(status.Error(codes.DeadlineExceeded, "context deadline exceeded"))),
+		raw:     verdict{ok: true, applied: 4},
+		reprise: told{etcdcall.Unknown, 1},
 	},
 	{
 		name: "Put, a hop resets the stream twice", call: put,
-		strike: answer(2, etcdtest.ResetStream(http2.ErrCodeCancel)),
-		raw:    verdict{ok: true, applied: 3},
+		strike:  answer(2, etcdtest.ResetStream(http2.ErrCodeCancel)),
+		raw:     verdict{ok: true, applied: 3},
+		reprise: told{etcdcall.Unknown, 1},
 	},
 	{
 		name: "Put, the server says it timed out", call: put,
-		strike: answer(1, etcdtest.Fail(rpctypes.ErrTimeout)),
-		raw:    verdict{code: codes.Unavailable, applied: 1},
+		strike:  answer(1, etcdtest.Fail(rpctypes.ErrTimeout)),
+		raw:     verdict{code: codes.Unavailable, applied: 1},
+		reprise: told{etcdcall.Unknown, 1},
 	},
 }
 
@@ -254,6 +277,30 @@ func TestRawClientUnderKVFaults(t *testing.T) {
 			}
 			if got := applied(t, c); got != f.raw.applied {
 				t.Errorf("applied %d times, want %d", got, f.raw.applied)
+			}
+		})
+	}
+}
+
+func TestRepriseUnderKVFaults(t *testing.T) {
+	t.Parallel()
+	for _, f := range kvFaults {
+		t.Run(f.name, func(t *testing.T) {
+			t.Parallel()
+			c, cli := f.struck(t, func(cfg clientv3.Config) (*clientv3.Client, error) { return etcdcall.New(cfg) })
+			err := f.do(t, cli)
+			if got := etcdcall.OutcomeOf(err); got != f.reprise.outcome {
+				t.Errorf("told %v by %v, want %v", got, err, f.reprise.outcome)
+			}
+			var ambiguous *etcdcall.AmbiguousError
+			if errors.As(err, &ambiguous) != (f.reprise.outcome == etcdcall.Unknown) {
+				t.Errorf("got %T: %v", err, err)
+			}
+			if err != nil && codeOf(err) != f.raw.code && !f.raw.ok {
+				t.Errorf("the code of clientv3, %v, became %v", f.raw.code, codeOf(err))
+			}
+			if got := applied(t, c); got != f.reprise.applied {
+				t.Errorf("applied %d times, want %d", got, f.reprise.applied)
 			}
 		})
 	}

@@ -9,6 +9,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/reprise-go/reprise"
+	"github.com/reprise-go/reprise/etcdcall"
 	"github.com/reprise-go/reprise/integration/check"
 )
 
@@ -32,6 +33,31 @@ func (b blind) Put(ctx context.Context, key, value string, opts ...clientv3.OpOp
 	}, reprise.WithRetry(func() reprise.Retryer {
 		return reprise.OnErrorFunc(reprise.Backoff{Initial: 10 * time.Millisecond}, func(error) bool { return true })
 	}))
+}
+
+// It is the promise of etcdcall: what it retries was not applied, and what it
+// calls not applied never is.
+func TestLinearizableThroughReprise(t *testing.T) {
+	t.Parallel()
+	ops := underUnrest(t, func(t *testing.T, cfg clientv3.Config) loader {
+		t.Helper()
+		cli, err := etcdcall.New(cfg)
+		must(t, err)
+		t.Cleanup(func() { _ = cli.Close() })
+		return loader{kv: cli.KV, outcome: outcomeForCheck}
+	})
+	must(t, check.Linearizable(ops, time.Minute))
+}
+
+func outcomeForCheck(err error) check.Outcome {
+	switch etcdcall.OutcomeOf(err) {
+	case etcdcall.Applied:
+		return check.Applied
+	case etcdcall.NotApplied:
+		return check.NotApplied
+	default:
+		return check.Unknown
+	}
 }
 
 // It proves the checker right on real histories: they are legal when the
