@@ -1,0 +1,111 @@
+package gen
+
+import (
+	"fmt"
+	"strings"
+
+	"google.golang.org/grpc/codes"
+
+	"github.com/reprise-go/reprise/serviceconfig"
+)
+
+// defaults writes the function that returns the default options.
+func (e *emitter) defaults() {
+	n := e.names
+	groups := e.policies.groups(e.service)
+	throttling := e.policies.throttling()
+	e.P()
+	if e.policies.config != nil {
+		e.comment(fmt.Sprintf("%s returns the options that the service config gives to\n"+
+			"each method, and after them extra:", n.defaults))
+	} else {
+		e.comment(fmt.Sprintf("%s returns options that retry the methods whose\n"+
+			"idempotency_level says that they may be repeated, and after them extra:", n.defaults))
+	}
+	for _, g := range groups {
+		var names []string
+		for _, m := range g.methods {
+			names = append(names, m.GoName)
+		}
+		e.comment(fmt.Sprintf("  - %s: %s", strings.Join(names, ", "), e.policies.describe(g.config)))
+	}
+	if throttling != nil {
+		e.P("//")
+		e.comment("The methods share a throttle, which each result has of its own. Clients that\n" +
+			"talk to the same server should share one: pass reprise.WithThrottle to each.")
+	}
+	e.deprecation(e.serviceDeprecated(), "")
+	option := e.ident(reprisePackage, "CallOption")
+	e.P("func ", n.defaults, "(extra ...", option, ") *", n.options, " {")
+	if throttling != nil && len(groups) > 0 {
+		e.P("throttle := ", e.ident(reprisePackage, "WithThrottle"), "(", e.ident(reprisePackage, "NewThrottle"),
+			"(", decimal(throttling.MaxTokens), ", ", decimal(throttling.TokenRatio), "))")
+	}
+	for _, g := range groups {
+		// Clipped, so that who appends to the options of one method does not
+		// change those of another.
+		e.P(g.name, " := ", e.ident(slicesPackage, "Clip"), "(append([]", option, "{")
+		e.options(g.config)
+		if throttling != nil {
+			e.P("throttle,")
+		}
+		e.P("}, extra...))")
+	}
+	e.P("return &", n.options, "{")
+	for _, g := range groups {
+		for _, m := range g.methods {
+			e.P(m.GoName, ": ", g.name, ",")
+		}
+	}
+	e.P("}")
+	e.P("}")
+}
+
+// options writes the elements of a slice that holds what m says.
+func (e *emitter) options(m *serviceconfig.MethodConfig) {
+	if m == nil {
+		return
+	}
+	if r := m.Retry; r != nil {
+		retryer := e.ident(reprisePackage, "Retryer")
+		e.P(e.ident(reprisePackage, "WithRetry"), "(func() ", retryer, " {")
+		e.P("return ", e.ident(reprisePackage, "OnCodes"), "(", e.codes(r.Codes), ", ", e.ident(reprisePackage, "Backoff"), "{")
+		e.P("Initial: ", duration(e.GeneratedFile, r.InitialBackoff), ",")
+		e.P("Max: ", duration(e.GeneratedFile, r.MaxBackoff), ",")
+		e.P("Multiplier: ", decimal(r.BackoffMultiplier), ",")
+		e.P("Jitter: ", e.ident(reprisePackage, "JitterPlusMinus"), ",")
+		e.P("})")
+		e.P("}),")
+		e.P(e.ident(reprisePackage, "WithMaxAttempts"), "(", e.policies.attempts(r.MaxAttempts), "),")
+	}
+	if m.Timeout > 0 {
+		e.P(e.ident(reprisePackage, "WithTimeout"), "(", duration(e.GeneratedFile, m.Timeout), "),")
+	}
+	var forward []string
+	if m.WaitForReady != nil {
+		forward = append(forward, fmt.Sprintf("%s(%t)", e.ident(grpcPackage, "WaitForReady"), *m.WaitForReady))
+	}
+	if m.MaxRequestBytes != nil {
+		forward = append(forward, e.size("MaxCallSendMsgSize", *m.MaxRequestBytes))
+	}
+	if m.MaxResponseBytes != nil {
+		forward = append(forward, e.size("MaxCallRecvMsgSize", *m.MaxResponseBytes))
+	}
+	if len(forward) > 0 {
+		e.P(e.ident(reprisePackage, "WithGRPCOptions"), "(", strings.Join(forward, ", "), "),")
+	}
+}
+
+// size returns a call of the gRPC option name with n, which must compile
+// where an int has 32 bits, too.
+func (e *emitter) size(name string, n uint32) string {
+	return fmt.Sprintf("%s(%d)", e.ident(grpcPackage, name), min(n, 1<<31-1))
+}
+
+func (e *emitter) codes(cc []codes.Code) string {
+	var all []string
+	for _, c := range cc {
+		all = append(all, e.ident(codesPackage, c.String()))
+	}
+	return fmt.Sprintf("[]%s{%s}", e.ident(codesPackage, "Code"), strings.Join(all, ", "))
+}

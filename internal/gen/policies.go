@@ -1,0 +1,124 @@
+package gen
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/compiler/protogen"
+	"google.golang.org/protobuf/types/descriptorpb"
+
+	"github.com/reprise-go/reprise/serviceconfig"
+)
+
+// policies say how each method is called by default.
+type policies struct {
+	config *serviceconfig.Config // nil without a service config
+}
+
+// idempotent is how a method is called whose idempotency_level says that it
+// may be repeated, if there is no service config. Its code is the one that
+// AIP-194 retries, its pauses are those of gRPC connections, faster at first,
+// since a call has somebody waiting.
+var idempotent = &serviceconfig.MethodConfig{
+	Retry: &serviceconfig.RetryPolicy{
+		MaxAttempts:       serviceconfig.DefaultMaxAttempts,
+		InitialBackoff:    100 * time.Millisecond,
+		MaxBackoff:        10 * time.Second,
+		BackoffMultiplier: 1.6,
+		Codes:             []codes.Code{codes.Unavailable},
+	},
+}
+
+// of returns what holds for m, nil if nothing does.
+func (p *policies) of(m *protogen.Method) *serviceconfig.MethodConfig {
+	if p.config != nil {
+		return p.config.Method(fmt.Sprintf("/%s/%s", m.Parent.Desc.FullName(), m.Desc.Name()))
+	}
+	switch m.Desc.Options().(*descriptorpb.MethodOptions).GetIdempotencyLevel() {
+	case descriptorpb.MethodOptions_NO_SIDE_EFFECTS, descriptorpb.MethodOptions_IDEMPOTENT:
+		return idempotent
+	}
+	return nil
+}
+
+func (p *policies) throttling() *serviceconfig.RetryThrottling {
+	if p.config == nil {
+		return nil
+	}
+	return p.config.Throttling
+}
+
+func (p *policies) attempts(maxAttempts int) int {
+	if p.config == nil {
+		return maxAttempts
+	}
+	return p.config.Attempts(maxAttempts)
+}
+
+// A group is the methods of a service for which the same holds.
+type group struct {
+	name    string // of the variable that holds their options
+	config  *serviceconfig.MethodConfig
+	methods []*protogen.Method
+}
+
+// groups returns the groups of s in the order of their first methods.
+func (p *policies) groups(s *protogen.Service) []group {
+	var all []group
+	for _, m := range s.Methods {
+		config := p.of(m)
+		i := slices.IndexFunc(all, func(g group) bool { return g.config == config })
+		if i < 0 {
+			i = len(all)
+			all = append(all, group{name: "opts" + strconv.Itoa(i+1), config: config})
+		}
+		all[i].methods = append(all[i].methods, m)
+	}
+	return all
+}
+
+// describe says in words what m holds for its methods.
+func (p *policies) describe(m *serviceconfig.MethodConfig) string {
+	if m == nil {
+		return "one attempt"
+	}
+	parts := []string{"one attempt"}
+	switch {
+	case m.Retry != nil:
+		r := m.Retry
+		parts[0] = fmt.Sprintf("up to %d attempts, again after %s, pausing %v × %s, at most %v (±20%%)",
+			p.attempts(r.MaxAttempts), codeList(r.Codes), r.InitialBackoff,
+			decimal(r.BackoffMultiplier), r.MaxBackoff)
+	case m.Hedging != nil:
+		h := m.Hedging
+		parts[0] = fmt.Sprintf("up to %d hedged attempts, %v apart", p.attempts(h.MaxAttempts), h.Delay)
+		if len(h.NonFatalCodes) > 0 {
+			parts[0] += ", going on after " + codeList(h.NonFatalCodes)
+		}
+	}
+	if m.Timeout > 0 {
+		parts = append(parts, fmt.Sprintf("ends after %v", m.Timeout))
+	}
+	if m.WaitForReady != nil && *m.WaitForReady {
+		parts = append(parts, "waits for a connection")
+	}
+	if m.MaxRequestBytes != nil {
+		parts = append(parts, fmt.Sprintf("requests of at most %d bytes", *m.MaxRequestBytes))
+	}
+	if m.MaxResponseBytes != nil {
+		parts = append(parts, fmt.Sprintf("responses of at most %d bytes", *m.MaxResponseBytes))
+	}
+	return strings.Join(parts, "; ")
+}
+
+func codeList(cc []codes.Code) string {
+	var names []string
+	for _, c := range cc {
+		names = append(names, c.String())
+	}
+	return strings.Join(names, ", ")
+}
