@@ -8,9 +8,11 @@ import (
 	"testing/synctest"
 	"time"
 
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/reprise-go/reprise"
 	"github.com/reprise-go/reprise/serviceconfig"
@@ -69,6 +71,26 @@ func TestARetryPolicyMakesTheAttemptsAndPausesOfA6(t *testing.T) {
 	})
 }
 
+func TestARetryPolicyHeedsTheServersAdvice(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		busy, err := status.New(codes.Unavailable, "busy").WithDetails(
+			&errdetails.RetryInfo{RetryDelay: durationpb.New(time.Minute)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		p := serviceconfig.NewPolicy(mustParse(t, policies))
+		s := &server{errs: []error{busy.Err(), nil}}
+		began := time.Now()
+		if err := reprise.Invoke(t.Context(), s.call, p.CallOptions("/a.B/Retried")...); err != nil {
+			t.Error(err)
+		}
+		if pause := time.Since(began); pause < time.Minute {
+			t.Errorf("the pause was %v, want at least 1m", pause)
+		}
+	})
+}
+
 func TestTheClientChoosesTheLimitOfAttempts(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -107,7 +129,6 @@ func TestSizesAndReadinessAreForwarded(t *testing.T) {
 	p := serviceconfig.NewPolicy(mustParse(t, policies))
 	for method, want := range map[string][]grpc.CallOption{
 		"/a.B/Forwarded": {grpc.WaitForReady(true), grpc.MaxCallSendMsgSize(10), grpc.MaxCallRecvMsgSize(4294967295)},
-		"/a.B/Retried":   nil,
 		"/a.B/Other":     nil,
 		"/x.Y/Other":     {grpc.WaitForReady(false)},
 		"":               {grpc.WaitForReady(false)},

@@ -63,20 +63,16 @@ func (e *emitter) defaults() {
 
 // options writes the elements of a slice that holds what m says.
 func (e *emitter) options(m *serviceconfig.MethodConfig) {
-	if m == nil {
+	switch {
+	case m == nil:
 		return
-	}
-	if r := m.Retry; r != nil {
-		retryer := e.ident(reprisePackage, "Retryer")
-		e.P(e.ident(reprisePackage, "WithRetry"), "(func() ", retryer, " {")
-		e.P("return ", e.ident(reprisePackage, "OnCodes"), "(", e.codes(r.Codes), ", ", e.ident(reprisePackage, "Backoff"), "{")
-		e.P("Initial: ", duration(e.GeneratedFile, r.InitialBackoff), ",")
-		e.P("Max: ", duration(e.GeneratedFile, r.MaxBackoff), ",")
-		e.P("Multiplier: ", decimal(r.BackoffMultiplier), ",")
-		e.P("Jitter: ", e.ident(reprisePackage, "JitterPlusMinus"), ",")
-		e.P("})")
-		e.P("}),")
-		e.P(e.ident(reprisePackage, "WithMaxAttempts"), "(", e.policies.attempts(r.MaxAttempts), "),")
+	case m == idempotent:
+		e.P(e.ident(reprisePackage, "Recommended"), "(),")
+		return
+	case m.Retry != nil:
+		e.retry(m.Retry)
+	case m.Hedging != nil:
+		e.hedging(m.Hedging)
 	}
 	if m.Timeout > 0 {
 		e.P(e.ident(reprisePackage, "WithTimeout"), "(", duration(e.GeneratedFile, m.Timeout), "),")
@@ -96,8 +92,37 @@ func (e *emitter) options(m *serviceconfig.MethodConfig) {
 	}
 }
 
-// size returns a call of the gRPC option name with n, which must compile
-// where an int has 32 bits, too.
+// retry writes the options of a retryPolicy. A6 makes heeding the server's
+// advice part of it.
+func (e *emitter) retry(r *serviceconfig.RetryPolicy) {
+	e.P(e.ident(reprisePackage, "WithRetry"), "(func() ", e.ident(reprisePackage, "Retryer"), " {")
+	e.P("return ", e.ident(reprisePackage, "OnCodes"), "(", e.codes(r.Codes), ", ", e.ident(reprisePackage, "Backoff"), "{")
+	e.P("Initial: ", duration(e.GeneratedFile, r.InitialBackoff), ",")
+	e.P("Max: ", duration(e.GeneratedFile, r.MaxBackoff), ",")
+	e.P("Multiplier: ", decimal(r.BackoffMultiplier), ",")
+	e.P("Jitter: ", e.ident(reprisePackage, "JitterPlusMinus"), ",")
+	e.P("})")
+	e.P("}),")
+	e.P(e.ident(reprisePackage, "WithMaxAttempts"), "(", e.policies.config.Attempts(r.MaxAttempts), "),")
+	e.P(e.ident(reprisePackage, "WithPushback"), "(),")
+}
+
+// hedging writes the options of a hedgingPolicy.
+func (e *emitter) hedging(h *serviceconfig.HedgingPolicy) {
+	e.P(e.ident(reprisePackage, "WithHedge"), "(", e.ident(reprisePackage, "HedgePolicy"), "{")
+	e.P("MaxAttempts: ", e.policies.config.Attempts(h.MaxAttempts), ",")
+	if h.Delay > 0 {
+		e.P("Delay: ", duration(e.GeneratedFile, h.Delay), ",")
+	}
+	if len(h.NonFatalCodes) > 0 {
+		e.P("NonFatalCodes: ", e.codes(h.NonFatalCodes), ",")
+	}
+	e.P("}),")
+	e.P(e.ident(reprisePackage, "WithPushback"), "(),")
+}
+
+// size returns a call of the gRPC option name with n. It is cut to what an int
+// of 32 bits holds; no message is larger.
 func (e *emitter) size(name string, n uint32) string {
 	return fmt.Sprintf("%s(%d)", e.ident(grpcPackage, name), min(n, 1<<31-1))
 }

@@ -2,6 +2,7 @@ package gen
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 
 	"google.golang.org/protobuf/compiler/protogen"
@@ -128,7 +129,9 @@ func (e *emitter) client() {
 	e.P("}")
 	e.P("return &", n.client, "{", n.bound, "{")
 	for _, m := range e.service.Methods {
-		e.P(m.GoName, ": ", e.ident(reprisePackage, e.constructor(m)), "(stub.", m.GoName, ", o.", m.GoName, "...),")
+		e.P(m.GoName, ": ", e.ident(reprisePackage, e.constructor(m)), "(stub.", m.GoName, ",")
+		e.P(e.ident(reprisePackage, "WithMethod"), "(", strconv.Quote(fullMethod(m)), ", \"\"), ",
+			e.ident(reprisePackage, "Options"), "(o.", m.GoName, "...)),")
 	}
 	e.P("}}")
 	e.P("}")

@@ -5,7 +5,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/compiler/protogen"
@@ -19,24 +18,14 @@ type policies struct {
 	config *serviceconfig.Config // nil without a service config
 }
 
-// idempotent is how a method is called whose idempotency_level says that it
-// may be repeated, if there is no service config. Its code is the one that
-// AIP-194 retries, its pauses are those of gRPC connections, faster at first,
-// since a call has somebody waiting.
-var idempotent = &serviceconfig.MethodConfig{
-	Retry: &serviceconfig.RetryPolicy{
-		MaxAttempts:       serviceconfig.DefaultMaxAttempts,
-		InitialBackoff:    100 * time.Millisecond,
-		MaxBackoff:        10 * time.Second,
-		BackoffMultiplier: 1.6,
-		Codes:             []codes.Code{codes.Unavailable},
-	},
-}
+// idempotent stands for [reprise.Recommended], which holds for a method whose
+// idempotency_level says that it may be repeated if there is no service config.
+var idempotent = new(serviceconfig.MethodConfig)
 
 // of returns what holds for m, nil if nothing does.
 func (p *policies) of(m *protogen.Method) *serviceconfig.MethodConfig {
 	if p.config != nil {
-		return p.config.Method(fmt.Sprintf("/%s/%s", m.Parent.Desc.FullName(), m.Desc.Name()))
+		return p.config.Method(fullMethod(m))
 	}
 	switch m.Desc.Options().(*descriptorpb.MethodOptions).GetIdempotencyLevel() {
 	case descriptorpb.MethodOptions_NO_SIDE_EFFECTS, descriptorpb.MethodOptions_IDEMPOTENT:
@@ -45,18 +34,16 @@ func (p *policies) of(m *protogen.Method) *serviceconfig.MethodConfig {
 	return nil
 }
 
+// fullMethod returns the name of m as it goes over the wire.
+func fullMethod(m *protogen.Method) string {
+	return fmt.Sprintf("/%s/%s", m.Parent.Desc.FullName(), m.Desc.Name())
+}
+
 func (p *policies) throttling() *serviceconfig.RetryThrottling {
 	if p.config == nil {
 		return nil
 	}
 	return p.config.Throttling
-}
-
-func (p *policies) attempts(maxAttempts int) int {
-	if p.config == nil {
-		return maxAttempts
-	}
-	return p.config.Attempts(maxAttempts)
 }
 
 // A group is the methods of a service for which the same holds.
@@ -83,19 +70,22 @@ func (p *policies) groups(s *protogen.Service) []group {
 
 // describe says in words what m holds for its methods.
 func (p *policies) describe(m *serviceconfig.MethodConfig) string {
-	if m == nil {
+	switch m {
+	case nil:
 		return "one attempt"
+	case idempotent:
+		return "as reprise.Recommended says"
 	}
 	parts := []string{"one attempt"}
 	switch {
 	case m.Retry != nil:
 		r := m.Retry
-		parts[0] = fmt.Sprintf("up to %d attempts, again after %s, pausing %v × %s, at most %v (±20%%)",
-			p.attempts(r.MaxAttempts), codeList(r.Codes), r.InitialBackoff,
+		parts[0] = fmt.Sprintf("up to %d attempts after %s, with pauses of %v times %s to %v (±20%%)",
+			p.config.Attempts(r.MaxAttempts), codeList(r.Codes), r.InitialBackoff,
 			decimal(r.BackoffMultiplier), r.MaxBackoff)
 	case m.Hedging != nil:
 		h := m.Hedging
-		parts[0] = fmt.Sprintf("up to %d hedged attempts, %v apart", p.attempts(h.MaxAttempts), h.Delay)
+		parts[0] = fmt.Sprintf("up to %d hedged attempts, %v apart", p.config.Attempts(h.MaxAttempts), h.Delay)
 		if len(h.NonFatalCodes) > 0 {
 			parts[0] += ", going on after " + codeList(h.NonFatalCodes)
 		}
