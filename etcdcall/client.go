@@ -1,6 +1,7 @@
 package etcdcall
 
 import (
+	"errors"
 	"slices"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -26,8 +27,13 @@ func New(cfg clientv3.Config, opts ...Option) (*clientv3.Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	parts := newParts(cli, newSettings(opts))
+	set := newSettings(opts)
+	if err := set.once.check(); err != nil {
+		return nil, errors.Join(err, cli.Close())
+	}
+	parts := newParts(cli, set)
 	cli.KV = parts.KV
+	cli.Lease = &leaseClosing{Lease: cli.Lease, before: parts.Close}
 	if every > 0 {
 		go autoSync(cli, every)
 	}

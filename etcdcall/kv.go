@@ -15,10 +15,18 @@ import (
 // up past clientv3 in a parcel.
 type kv struct {
 	built clientv3.KV
+	close func() // nil if there is nothing to close
 }
 
 func newKV(p *policy, conn grpc.ClientConnInterface) *kv {
-	return &kv{built: clientv3.NewKVFromKVClient(newKVStub(p, pb.NewKVClient(conn)), p.cli)}
+	stub := newKVStub(p, pb.NewKVClient(conn))
+	k := &kv{}
+	if p.once.enabled {
+		once := newOnceWriter(p, stub.remote, pb.NewLeaseClient(conn), stub.writer)
+		stub.writer, k.close = once, once.close
+	}
+	k.built = clientv3.NewKVFromKVClient(stub, p.cli)
+	return k
 }
 
 // Put implements clientv3.KV.

@@ -17,6 +17,7 @@ type settings struct {
 	maxElapsed     time.Duration
 	anyLeader      bool
 	throttle       reprise.Throttler
+	once           onceSettings
 }
 
 // The defaults. They suit a cluster with etcd's default heartbeat (100 ms) and

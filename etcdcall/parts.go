@@ -2,6 +2,7 @@ package etcdcall
 
 import (
 	"context"
+	"errors"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -11,6 +12,30 @@ import (
 // Parts are the interfaces of a client that ride on Reprise.
 type Parts struct {
 	KV clientv3.KV
+
+	close func()
+}
+
+// Close releases what Reprise made: the records of exactly-once writes and the
+// goroutines that keep them. It closes nothing of the client under the parts.
+// Closing again does nothing.
+func (p *Parts) Close() error {
+	if p.close != nil {
+		p.close()
+	}
+	return nil
+}
+
+// leaseClosing is the Lease of a client whose Close, which closes the Lease
+// while the connection still stands, is to release something before.
+type leaseClosing struct {
+	clientv3.Lease
+	before func() error
+}
+
+// Close implements clientv3.Lease.
+func (l *leaseClosing) Close() error {
+	return errors.Join(l.before(), l.Lease.Close())
 }
 
 // Wrap builds the parts over a client that was made from [Configure], for those
@@ -23,12 +48,17 @@ func Wrap(cli *clientv3.Client, opts ...Option) (*Parts, error) {
 	if err := checkConfigured(cli); err != nil {
 		return nil, err
 	}
-	return newParts(cli, newSettings(opts)), nil
+	set := newSettings(opts)
+	if err := set.once.check(); err != nil {
+		return nil, err
+	}
+	return newParts(cli, set), nil
 }
 
 func newParts(cli *clientv3.Client, s settings) *Parts {
 	p := &policy{settings: s, cli: cli, grpc: grpcOptionsOf(cli)}
-	return &Parts{KV: newKV(p, cli.ActiveConnection())}
+	kv := newKV(p, cli.ActiveConnection())
+	return &Parts{KV: kv, close: kv.close}
 }
 
 // grpcOptionsOf returns the gRPC options that cli gives to each call, which it

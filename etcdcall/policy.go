@@ -38,8 +38,11 @@ type bound[Req, Resp any] struct {
 }
 
 func bind[Req, Resp any](p *policy, c class, method string, stub unaryStub[Req, Resp]) bound[Req, Resp] {
-	opts := p.options(c)
-	stub = recorded(stub)
+	return bindOptions(p, p.options(c), method, recorded(stub))
+}
+
+// bindOptions is bind for a stub that records its attempts itself, if at all.
+func bindOptions[Req, Resp any](p *policy, opts []reprise.CallOption, method string, stub unaryStub[Req, Resp]) bound[Req, Resp] {
 	return bound[Req, Resp]{
 		policy:  p,
 		method:  method,

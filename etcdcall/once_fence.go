@@ -1,0 +1,64 @@
+package etcdcall
+
+import (
+	"context"
+	"errors"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+)
+
+// release gives a slot back for the next call.
+func (k *keeper) release(s *slot) { s.id.free <- s }
+
+// retire keeps a slot from serving until the call that was abandoned there can
+// take no effect any more.
+func (k *keeper) retire(s *slot) { s.id.retired <- s }
+
+// fence takes the retired slots, one after another, and puts a number above
+// that of the abandoned call into each. Once that is acknowledged the abandoned
+// call cannot take effect any more, and the slot serves again. After a failure
+// that does not pass by itself, the next attempt follows a renewal of the lease.
+func (id *identity) fence(ctx context.Context) {
+	for {
+		changed := id.change()
+		select {
+		case <-ctx.Done():
+			return
+		case s := <-id.retired:
+			if id.keeper.fenceSlot(id.keeper.led(ctx), s) {
+				continue
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-changed:
+		}
+	}
+}
+
+// fenceSlot puts a higher number into a slot and releases it. If that fails it
+// retires the slot again and returns false.
+func (k *keeper) fenceSlot(ctx context.Context, s *slot) bool {
+	c := newOnceCall(pb.KV_Txn_FullMethodName, nil, s)
+	c.req = c.wrap.seal()
+	resp, err := k.guarded.call(ctx, c)
+	switch {
+	case err == nil && resp.GetSucceeded():
+		k.release(s)
+	case err == nil:
+		// An earlier attempt of this very fence, if anything.
+		if f := readFound(s.key, resp); f.missing || f.seq != c.wrap.seq || f.applied() {
+			s.id.lose()
+			return true
+		}
+		k.release(s)
+	case errors.Is(err, rpctypes.ErrLeaseNotFound):
+		s.id.lose()
+	default:
+		k.retire(s)
+		return false
+	}
+	return true
+}

@@ -1,0 +1,89 @@
+package etcdcall
+
+import (
+	"bytes"
+	"cmp"
+	"slices"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/mvccpb"
+)
+
+// inRange reports whether key is in the range, in the encoding of etcd: no end
+// is a single key, "\x00" the end of the key space.
+func inRange(key, start, end []byte) bool {
+	switch {
+	case len(end) == 0:
+		return bytes.Equal(key, start)
+	case string(end) == infinite:
+		return bytes.Compare(key, start) >= 0
+	default:
+		return bytes.Compare(key, start) >= 0 && bytes.Compare(key, end) < 0
+	}
+}
+
+func sortedByKey(kvs map[string]*mvccpb.KeyValue) []*mvccpb.KeyValue {
+	out := make([]*mvccpb.KeyValue, 0, len(kvs))
+	for _, kv := range kvs {
+		out = append(out, kv)
+	}
+	slices.SortFunc(out, func(a, b *mvccpb.KeyValue) int { return bytes.Compare(a.GetKey(), b.GetKey()) })
+	return out
+}
+
+// answerRange makes the response to a range of which all are the keys, sorted
+// by key: it counts, filters, sorts, limits and strips as a server does, in
+// that order. It changes all.
+func answerRange(all []*mvccpb.KeyValue, req *pb.RangeRequest) *pb.RangeResponse {
+	resp := &pb.RangeResponse{Count: int64(len(all))}
+	if req.GetCountOnly() {
+		return resp
+	}
+	kvs := slices.DeleteFunc(all, func(kv *mvccpb.KeyValue) bool { return filtered(kv, req) })
+	sortRange(kvs, req)
+	if limit := req.GetLimit(); limit > 0 && int64(len(kvs)) > limit {
+		kvs, resp.More = kvs[:limit], true
+	}
+	if req.GetKeysOnly() {
+		for _, kv := range kvs {
+			kv.Value = nil
+		}
+	}
+	resp.Kvs = kvs
+	return resp
+}
+
+func filtered(kv *mvccpb.KeyValue, req *pb.RangeRequest) bool {
+	outside := func(rev, least, most int64) bool {
+		return least != 0 && rev < least || most != 0 && rev > most
+	}
+	return outside(kv.GetModRevision(), req.GetMinModRevision(), req.GetMaxModRevision()) ||
+		outside(kv.GetCreateRevision(), req.GetMinCreateRevision(), req.GetMaxCreateRevision())
+}
+
+// sortRange sorts by the target of req. Without an order, etcd sorts ascending
+// by every target but the key.
+func sortRange(kvs []*mvccpb.KeyValue, req *pb.RangeRequest) {
+	compare := compareBy(req.GetSortTarget())
+	switch req.GetSortOrder() {
+	case pb.RangeRequest_DESCEND:
+		slices.SortStableFunc(kvs, func(a, b *mvccpb.KeyValue) int { return compare(b, a) })
+	default:
+		slices.SortStableFunc(kvs, compare)
+	}
+}
+
+func compareBy(target pb.RangeRequest_SortTarget) func(a, b *mvccpb.KeyValue) int {
+	switch target {
+	case pb.RangeRequest_VERSION:
+		return func(a, b *mvccpb.KeyValue) int { return cmp.Compare(a.GetVersion(), b.GetVersion()) }
+	case pb.RangeRequest_CREATE:
+		return func(a, b *mvccpb.KeyValue) int { return cmp.Compare(a.GetCreateRevision(), b.GetCreateRevision()) }
+	case pb.RangeRequest_MOD:
+		return func(a, b *mvccpb.KeyValue) int { return cmp.Compare(a.GetModRevision(), b.GetModRevision()) }
+	case pb.RangeRequest_VALUE:
+		return func(a, b *mvccpb.KeyValue) int { return bytes.Compare(a.GetValue(), b.GetValue()) }
+	default:
+		return func(a, b *mvccpb.KeyValue) int { return bytes.Compare(a.GetKey(), b.GetKey()) }
+	}
+}

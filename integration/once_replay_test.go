@@ -1,0 +1,236 @@
+package integration_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"testing"
+	"time"
+
+	"go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/reprise-go/reprise"
+	"github.com/reprise-go/reprise/etcdcall"
+	"github.com/reprise-go/reprise/integration/etcdtest"
+)
+
+// forgetful is a client interceptor that keeps the response of the next
+// transaction to itself and tells the caller that the connection broke.
+type forgetful struct {
+	mu   sync.Mutex
+	on   bool
+	kept *etcdserverpb.TxnResponse
+}
+
+func (f *forgetful) arm() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.on, f.kept = true, nil
+}
+
+func (f *forgetful) response() *etcdserverpb.TxnResponse {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.kept
+}
+
+func (f *forgetful) intercept(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+	err := invoke(ctx, method, req, reply, cc, opts...)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if err != nil || !f.on || method != etcdtest.MethodTxn {
+		return err
+	}
+	f.on, f.kept = false, proto.CloneOf(reply.(*etcdserverpb.TxnResponse))
+	return status.Error(codes.Unavailable, "the response was kept from the client")
+}
+
+// TestRecoveredResponsesEqualTheOriginals runs transactions made at random. Each
+// is applied by a first attempt whose response only the test sees, so that the
+// client has to rebuild it.
+func TestRecoveredResponsesEqualTheOriginals(t *testing.T) {
+	t.Parallel()
+	c := etcdtest.New(t)
+	lossy := &forgetful{}
+	cfg := c.Config()
+	cfg.DialOptions = append(cfg.DialOptions, grpc.WithChainUnaryInterceptor(lossy.intercept))
+	cli := newClient(t, cfg, etcdcall.WithExactlyOnce("once/"),
+		etcdcall.WithBackoff(reprise.Backoff{Initial: time.Millisecond, Max: 10 * time.Millisecond}))
+	if _, err := cli.Put(t.Context(), "warm", "up"); err != nil {
+		t.Fatal(err)
+	}
+	gen := &txnGenerator{rng: rand.New(rand.NewPCG(1, 2))}
+	recovered := 0
+	for range 400 {
+		lossy.arm()
+		req := gen.txn(cli.KV, t.Context())
+		got, err := req.Commit()
+		if errors.Is(err, rpctypes.ErrDuplicateKey) || errors.Is(err, rpctypes.ErrKeyNotFound) {
+			continue
+		}
+		if err != nil {
+			t.Fatalf("%s: %v", gen.log, err)
+		}
+		want := original(lossy.response(), gen.flat, gen.shape)
+		if !proto.Equal(want, (*etcdserverpb.TxnResponse)(got)) {
+			t.Fatalf("%s:\n got %v\nwant %v", gen.log, got, want)
+		}
+		recovered++
+	}
+	if recovered < 100 {
+		t.Errorf("only %d of 400 transactions were applied", recovered)
+	}
+	t.Logf("%d responses rebuilt", recovered)
+}
+
+// original takes the user's response out of what the server answered: the
+// client puts its record last in each branch, and the whole into a transaction
+// of its own if it has more than one branch.
+func original(resp *etcdserverpb.TxnResponse, flat bool, s *shape) *etcdserverpb.TxnResponse {
+	out := resp
+	if !flat {
+		out = resp.GetResponses()[0].GetResponseTxn()
+		out.Header = resp.GetHeader()
+	}
+	s.strip(out)
+	return out
+}
+
+// shape says where the nested transactions of a transaction are.
+type shape struct{ then, otherwise map[int]*shape }
+
+func (s *shape) strip(resp *etcdserverpb.TxnResponse) {
+	resp.Responses = resp.Responses[:len(resp.Responses)-1]
+	nested := s.then
+	if !resp.Succeeded {
+		nested = s.otherwise
+	}
+	for i, n := range nested {
+		n.strip(resp.Responses[i].GetResponseTxn())
+	}
+}
+
+// txnGenerator makes transactions over a handful of keys, so that reads meet
+// the transaction's own writes.
+type txnGenerator struct {
+	rng   *rand.Rand
+	n     int
+	flat  bool
+	shape *shape
+	log   string
+}
+
+func (g *txnGenerator) txn(kv clientv3.KV, ctx context.Context) clientv3.Txn {
+	g.log = ""
+	cmps := g.cmps()
+	then, s1 := g.ops(2)
+	otherwise, s2 := g.ops(2)
+	if g.rng.IntN(3) == 0 {
+		cmps, otherwise = nil, nil
+	}
+	then = append(then, g.put())
+	g.flat = len(cmps) == 0 && len(otherwise) == 0
+	g.shape = &shape{s1, s2}
+	return kv.Txn(ctx).If(cmps...).Then(then...).Else(otherwise...)
+}
+
+func (g *txnGenerator) key() string { return fmt.Sprintf("k%d", g.rng.IntN(6)) }
+
+func (g *txnGenerator) note(format string, args ...any) {
+	g.log += fmt.Sprintf(format, args...) + "; "
+}
+
+func (g *txnGenerator) cmps() []clientv3.Cmp {
+	var out []clientv3.Cmp
+	for range g.rng.IntN(2) {
+		k := g.key()
+		g.note("if %s exists", k)
+		out = append(out, clientv3.Compare(clientv3.CreateRevision(k), ">", 0))
+	}
+	return out
+}
+
+func (g *txnGenerator) ops(depth int) ([]clientv3.Op, map[int]*shape) {
+	var out []clientv3.Op
+	nested := map[int]*shape{}
+	for range g.rng.IntN(4) {
+		switch n := g.rng.IntN(10); {
+		case n < 2:
+			out = append(out, g.put())
+		case n < 4:
+			out = append(out, g.del())
+		case n < 7 || depth == 0:
+			out = append(out, g.get())
+		default:
+			g.note("[")
+			cmps := g.cmps()
+			then, s1 := g.ops(depth - 1)
+			g.note("|")
+			otherwise, s2 := g.ops(depth - 1)
+			g.note("]")
+			nested[len(out)] = &shape{s1, s2}
+			out = append(out, clientv3.OpTxn(cmps, then, otherwise))
+		}
+	}
+	return out, nested
+}
+
+func (g *txnGenerator) put() clientv3.Op {
+	g.n++
+	k := g.key()
+	g.note("put %s %d", k, g.n)
+	switch g.rng.IntN(6) {
+	case 0:
+		return clientv3.OpPut(k, "", clientv3.WithIgnoreValue())
+	case 1:
+		return clientv3.OpPut(k, fmt.Sprint(g.n), clientv3.WithIgnoreLease(), clientv3.WithPrevKV())
+	case 2, 3:
+		return clientv3.OpPut(k, fmt.Sprint(g.n), clientv3.WithPrevKV())
+	default:
+		return clientv3.OpPut(k, fmt.Sprint(g.n))
+	}
+}
+
+func (g *txnGenerator) del() clientv3.Op {
+	k := g.key()
+	g.note("delete from %s", k)
+	switch g.rng.IntN(4) {
+	case 0:
+		return clientv3.OpDelete(k)
+	case 1:
+		return clientv3.OpDelete(k, clientv3.WithRange("k9"), clientv3.WithPrevKV())
+	case 2:
+		return clientv3.OpDelete(k, clientv3.WithRange("k4"))
+	default:
+		return clientv3.OpDelete(k, clientv3.WithPrevKV())
+	}
+}
+
+func (g *txnGenerator) get() clientv3.Op {
+	opts := []clientv3.OpOption{clientv3.WithPrefix()}
+	k := "k"
+	if g.rng.IntN(3) == 0 {
+		k, opts = g.key(), nil
+	}
+	maybe := func(n int, opt clientv3.OpOption) {
+		if g.rng.IntN(n) == 0 {
+			opts = append(opts, opt)
+		}
+	}
+	maybe(4, clientv3.WithLimit(2))
+	maybe(6, clientv3.WithCountOnly())
+	maybe(4, clientv3.WithKeysOnly())
+	maybe(6, clientv3.WithMinModRev(20))
+	maybe(6, clientv3.WithMaxCreateRev(40))
+	maybe(3, clientv3.WithSort(clientv3.SortTarget(g.rng.IntN(5)), clientv3.SortOrder(g.rng.IntN(3))))
+	g.note("get %s with %d options", k, len(opts))
+	return clientv3.OpGet(k, opts...)
+}
