@@ -1,0 +1,165 @@
+package etcdcall
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+)
+
+var (
+	// ErrStopped says that a watch or a keeper of a lease ended because its
+	// Stop was called.
+	ErrStopped = errors.New("etcdcall: stopped")
+	// ErrClosed says that a watch or a keeper of a lease ended, or could not
+	// begin, because its client was closed.
+	ErrClosed = errors.New("etcdcall: the client is closed")
+)
+
+// WatchError says why a watch broke: what it asked for can no longer be had.
+// A watch whose context ended or that was stopped has no WatchError.
+//
+// errors.Is matches it with the error of package rpctypes that has the same
+// meaning, such as rpctypes.ErrCompacted or rpctypes.ErrPermissionDenied.
+type WatchError struct {
+	// Reason is the kind of the break.
+	Reason WatchReason
+	// Revision is the last one of which the watch has handed out everything.
+	// It is 0 if the watch ended before it began.
+	Revision int64
+	// CompactRevision is the first revision that can still be watched, if
+	// Reason is WatchCompacted.
+	CompactRevision int64
+	// Err is what the server or the transport said. It is nil if the break
+	// was found by comparing revisions or cluster ids.
+	Err error
+}
+
+// WatchReason is a kind of [WatchError].
+type WatchReason int
+
+const (
+	// WatchRefused is a watch that the server does not grant: no permission,
+	// an empty range, a name and password that are wrong.
+	WatchRefused WatchReason = iota + 1
+	// WatchCompacted is a watch that needs revisions which the server has
+	// discarded. Read the keys anew; [ListWatch] does that by itself.
+	WatchCompacted
+	// WatchRestored is a watch on a store that is no longer the one it was:
+	// its revision went backwards or its cluster id changed, as after a
+	// restore from a backup. What was read before may never have happened.
+	WatchRestored
+)
+
+// String returns a word for the reason.
+func (r WatchReason) String() string {
+	switch r {
+	case WatchRefused:
+		return "refused"
+	case WatchCompacted:
+		return "compacted"
+	case WatchRestored:
+		return "restored"
+	default:
+		return fmt.Sprintf("WatchReason(%d)", int(r))
+	}
+}
+
+// Error says where the watch broke and why.
+func (e *WatchError) Error() string {
+	var b strings.Builder
+	b.WriteString("etcdcall: watch ")
+	switch e.Reason {
+	case WatchCompacted:
+		fmt.Fprintf(&b, "fell behind: revisions before %d are compacted", e.CompactRevision)
+	case WatchRestored:
+		b.WriteString("found another history in the store")
+	default:
+		b.WriteString("broke")
+	}
+	if e.Revision > 0 {
+		fmt.Fprintf(&b, " (complete up to revision %d)", e.Revision)
+	}
+	if e.Err != nil {
+		b.WriteString(": " + e.Err.Error())
+	}
+	return b.String()
+}
+
+// Unwrap returns Err, and rpctypes.ErrCompacted for a compaction.
+func (e *WatchError) Unwrap() []error {
+	var errs []error
+	if e.Err != nil {
+		errs = append(errs, e.Err)
+	}
+	if e.Reason == WatchCompacted {
+		errs = append(errs, rpctypes.ErrCompacted)
+	}
+	return errs
+}
+
+// Why the client gives up a stream that the server has not ended. None of them
+// reaches a user.
+var (
+	errSilent     = errors.New("etcdcall: nothing heard from the server")
+	errTokenStale = errors.New("etcdcall: the token of the stream is no longer accepted")
+	errNumbering  = errors.New("etcdcall: the server numbers watches itself")
+	errOrder      = errors.New("etcdcall: an answer without a question")
+	errDropped    = errors.New("etcdcall: the server dropped a watch without a reason")
+)
+
+// resumable reports whether a stream that ended with err can be taken up again.
+func resumable(err error) bool {
+	switch {
+	case errors.Is(err, errSilent), errors.Is(err, errTokenStale), errors.Is(err, errNumbering),
+		errors.Is(err, errOrder), errors.Is(err, errDropped), errors.Is(err, io.EOF):
+		return true
+	}
+	return classify(err).read == retry
+}
+
+// reasonError turns the text with which a server cancels a watch into an error.
+// Some texts are whole gRPC errors, made to a string by the server.
+func reasonError(reason string) error {
+	if reason == "" {
+		reason = "the server gave no reason"
+	}
+	if _, desc, ok := strings.Cut(reason, " desc = "); ok {
+		reason = desc
+	}
+	err := rpctypes.Error(errors.New(reason))
+	if _, ok := errors.AsType[rpctypes.EtcdError](err); ok {
+		return err
+	}
+	return status.Error(codes.FailedPrecondition, reason)
+}
+
+// isTokenError reports whether err is cured by a new token.
+func isTokenError(err error) bool {
+	return errors.Is(err, rpctypes.ErrInvalidAuthToken) ||
+		errors.Is(err, rpctypes.ErrAuthOldRevision) ||
+		errors.Is(err, rpctypes.ErrUserEmpty)
+}
+
+// contextEnd is the error of something that ended with its context: it matches
+// what ctx.Err() says and the cause that was given.
+func contextEnd(ctx context.Context) error {
+	err, cause := ctx.Err(), context.Cause(ctx)
+	if cause == nil || errors.Is(cause, err) {
+		return cause
+	}
+	return &contextError{err: err, cause: cause}
+}
+
+type contextError struct{ err, cause error }
+
+// Error tells the context's error and its cause.
+func (e *contextError) Error() string { return e.err.Error() + ": " + e.cause.Error() }
+
+// Unwrap returns both.
+func (e *contextError) Unwrap() []error { return []error{e.err, e.cause} }
