@@ -3,11 +3,15 @@ package etcdcall
 import (
 	"context"
 	"errors"
+	"fmt"
 	"iter"
+	"sync"
 	"sync/atomic"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/reprise-go/reprise"
 )
 
 // Watch receives the changes of a key or a range of keys: all of them, in
@@ -33,6 +37,9 @@ import (
 type Watch struct {
 	sub   *subscription
 	until atomic.Int64
+
+	mu   sync.Mutex
+	rest *Changes // what a loop over events has left
 }
 
 // Changes are what a [Watch] or a [ListWatch] hands out at a time.
@@ -69,7 +76,10 @@ func NewWatch(ctx context.Context, w clientv3.Watcher, key string, opts ...clien
 	if err != nil {
 		return nil, err
 	}
-	op := clientv3.OpWatch(key, opts...)
+	op, err := watchOp(key, opts)
+	if err != nil {
+		return nil, err
+	}
 	sub, err := mux.subscribe(ctx, op)
 	if err != nil {
 		return nil, err
@@ -77,6 +87,17 @@ func NewWatch(ctx context.Context, w clientv3.Watcher, key string, opts ...clien
 	watch := &Watch{sub: sub}
 	watch.until.Store(max(op.Rev()-1, 0))
 	return watch, nil
+}
+
+// watchOp is clientv3.OpWatch, with an error where that panics: for options
+// that make no sense in a watch.
+func watchOp(key string, opts []clientv3.OpOption) (op clientv3.Op, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = &reprise.ArgumentError{Func: "NewWatch", Problem: fmt.Sprint(r)}
+		}
+	}()
+	return clientv3.OpWatch(key, opts...), nil
 }
 
 // muxOf finds the watches of this package behind w.
@@ -94,12 +115,38 @@ func muxOf(w clientv3.Watcher) (*watchMux, error) {
 // error that matches ctx's, and the watch goes on. Once the watch has ended it
 // returns why; if the watch broke, after what had been received before.
 func (w *Watch) Next(ctx context.Context) (*Changes, error) {
+	if c := w.takeRest(); c != nil {
+		return c, nil
+	}
 	d, err := w.sub.receive(ctx)
 	if err != nil {
 		return nil, err
 	}
 	w.until.Store(d.upTo)
 	return &Changes{Events: d.events, Revision: d.upTo}, nil
+}
+
+func (w *Watch) takeRest() *Changes {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	c := w.rest
+	w.rest = nil
+	if c == nil || w.sub.abandoned() {
+		return nil
+	}
+	w.until.Store(c.Revision)
+	return c
+}
+
+// putBack makes the events of c from the i-th on the next to be handed out.
+func (w *Watch) putBack(c *Changes, i int) {
+	if i == len(c.Events) {
+		return
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.rest = &Changes{Events: c.Events[i:], Revision: c.Revision}
+	w.until.Store(c.Events[i].GetKv().GetModRevision() - 1)
 }
 
 // All returns an iterator over what Next returns. It ends after an error, which
@@ -110,8 +157,7 @@ func (w *Watch) All() iter.Seq2[*Changes, error] {
 }
 
 // Events returns an iterator over single events. It ends as that of
-// [Watch.All]. Events that came with one that the loop was left at are lost to
-// the next loop.
+// [Watch.All].
 func (w *Watch) Events() iter.Seq2[*clientv3.Event, error] {
 	return func(yield func(*clientv3.Event, error) bool) {
 		for c, err := range w.All() {
@@ -119,8 +165,9 @@ func (w *Watch) Events() iter.Seq2[*clientv3.Event, error] {
 				yield(nil, err)
 				return
 			}
-			for _, ev := range c.Events {
+			for i, ev := range c.Events {
 				if !yield(ev, nil) {
+					w.putBack(c, i+1)
 					return
 				}
 			}

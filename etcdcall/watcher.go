@@ -12,12 +12,12 @@ import (
 
 // watcher is the clientv3.Watcher of this package.
 type watcher struct {
-	mux     *watchMux
-	closing func()
+	mux   *watchMux
+	close func()
 }
 
 func newWatcher(m *watchMux) *watcher {
-	return &watcher{mux: m, closing: sync.OnceFunc(m.close)}
+	return &watcher{mux: m, close: sync.OnceFunc(m.close)}
 }
 
 // Watch implements clientv3.Watcher. It differs from clientv3's in this: it
@@ -26,8 +26,11 @@ func newWatcher(m *watchMux) *watcher {
 // slow reader is bounded.
 func (w *watcher) Watch(ctx context.Context, key string, opts ...clientv3.OpOption) clientv3.WatchChan {
 	out := make(chan clientv3.WatchResponse, 1)
-	op := clientv3.OpWatch(key, opts...)
-	sub, err := w.mux.subscribe(ctx, op)
+	op, err := watchOp(key, opts)
+	var sub *subscription
+	if err == nil {
+		sub, err = w.mux.subscribe(ctx, op)
+	}
 	if err != nil {
 		if last, ok := lastResponse(ctx, err); ok {
 			out <- last
@@ -42,12 +45,12 @@ func (w *watcher) Watch(ctx context.Context, key string, opts ...clientv3.OpOpti
 		case <-sub.done:
 		}
 	}
-	w.mux.running.Go(func() { pump(ctx, sub, out) })
+	w.mux.running.Go(func() { w.pump(ctx, sub, out) })
 	return out
 }
 
 // pump hands on what sub receives.
-func pump(ctx context.Context, sub *subscription, out chan<- clientv3.WatchResponse) {
+func (w *watcher) pump(ctx context.Context, sub *subscription, out chan<- clientv3.WatchResponse) {
 	defer close(out)
 	for {
 		d, err := sub.receive(context.Background())
@@ -56,13 +59,16 @@ func pump(ctx context.Context, sub *subscription, out chan<- clientv3.WatchRespo
 				select {
 				case out <- last:
 				case <-ctx.Done():
+				case <-w.mux.closing:
 				}
 			}
 			return
 		}
 		select {
 		case out <- clientv3.WatchResponse{Header: d.header, Events: d.events, Created: d.created}:
-		case <-sub.abandoned:
+		case <-ctx.Done():
+			return
+		case <-w.mux.closing:
 			return
 		}
 	}
@@ -96,6 +102,6 @@ func (w *watcher) RequestProgress(ctx context.Context) error {
 // Close implements clientv3.Watcher. It ends all watches, and the channels of
 // their readers close.
 func (w *watcher) Close() error {
-	w.closing()
+	w.close()
 	return nil
 }

@@ -29,6 +29,8 @@ type watchMux struct {
 	serial atomic.Bool
 	alone  atomic.Int64 // numbers streams that are not shared
 
+	closing chan struct{} // closed by close
+
 	mu      sync.Mutex
 	streams map[streamKey]*watchStream
 	closed  bool
@@ -63,6 +65,7 @@ func newWatchMux(remote pb.WatchClient, s watchSettings, callOpts []grpc.CallOpt
 		remote:        remote,
 		read:          read,
 		grpc:          callOpts,
+		closing:       make(chan struct{}),
 		streams:       make(map[streamKey]*watchStream),
 	}
 }
@@ -71,7 +74,8 @@ func newWatchMux(remote pb.WatchClient, s watchSettings, callOpts []grpc.CallOpt
 // server has accepted it: changes that are made after that are received.
 func (m *watchMux) subscribe(ctx context.Context, op clientv3.Op) (*subscription, error) {
 	sub := newSubscription(ctx, op, m.buffer)
-	if sub.next == 0 {
+	now := sub.next == 0
+	if now {
 		header, err := m.read(m.led(ctx), string(sub.key))
 		if err != nil {
 			if ctx.Err() != nil {
@@ -86,7 +90,7 @@ func (m *watchMux) subscribe(ctx context.Context, op clientv3.Op) (*subscription
 		return nil, ErrClosed
 	}
 	sub.hook()
-	if !sub.fresh {
+	if !now {
 		return sub, nil
 	}
 	select {
@@ -155,6 +159,7 @@ func (m *watchMux) requestProgress(ctx context.Context) error {
 func (m *watchMux) close() {
 	m.mu.Lock()
 	m.closed = true
+	close(m.closing)
 	var open []*watchStream
 	for _, s := range m.streams {
 		open = append(open, s)

@@ -26,7 +26,7 @@ type subscription struct {
 	stream atomic.Pointer[watchStream]
 
 	// The stream that the watch is on guards these.
-	asked bool  // an answer of the server to the creation is due
+	asked    bool  // an answer of the server to the creation is due
 	id       int64 // on the current gRPC stream; 0 if none
 	next     int64 // the revision to resume at
 	seen     int64 // the highest revision known to be in the store
@@ -43,6 +43,7 @@ type subscription struct {
 	limit   int
 	parked  bool // taken off the server until the queue is shorter
 	err     error
+	dropped bool        // the reader wants no more
 	unhook  func() bool // parts the watch from its context
 	ready   chan struct{}
 }
@@ -155,7 +156,7 @@ func (q *subscription) finish(err error, keep bool) {
 	q.mu.Lock()
 	unhook := q.unhook
 	if !keep {
-		q.queue, q.size = nil, 0
+		q.queue, q.size, q.dropped = nil, 0, true
 	}
 	if q.err == nil {
 		q.err = err
@@ -183,6 +184,12 @@ func (q *subscription) hook() {
 func (q *subscription) leave(err error) {
 	q.finish(err, false)
 	q.stream.Load().remove(q)
+}
+
+func (q *subscription) abandoned() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.dropped
 }
 
 func (q *subscription) isParked() bool {
