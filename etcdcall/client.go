@@ -8,11 +8,12 @@ import (
 	"go.uber.org/zap"
 )
 
-// New returns a clientv3.Client whose KV rides on Reprise: reads are retried
-// through every failure that may pass, writes exactly when they certainly were
-// not applied, and a write whose outcome is unknown ends with an
-// [AmbiguousError]. All else of the client works as from clientv3.New,
-// including the token refresh and AutoSyncInterval.
+// New returns a clientv3.Client whose KV and Watcher ride on Reprise: reads are
+// retried through every failure that may pass, writes exactly when they
+// certainly were not applied, and a write whose outcome is unknown ends with an
+// [AmbiguousError]; watches resume where they were (see [Watch]). All else of
+// the client works as from clientv3.New, including the token refresh and
+// AutoSyncInterval.
 //
 // The configuration is changed as [Configure] describes. Close the client to
 // release what New made; closing it twice is harmless. The client is safe for
@@ -32,7 +33,9 @@ func New(cfg clientv3.Config, opts ...Option) (*clientv3.Client, error) {
 		return nil, errors.Join(err, cli.Close())
 	}
 	parts := newParts(cli, set)
-	cli.KV = parts.KV
+	replaced := cli.Watcher
+	cli.KV, cli.Watcher = parts.KV, parts.Watcher
+	_ = replaced.Close() // it has no watch yet
 	cli.Lease = &leaseClosing{Lease: cli.Lease, before: parts.Close}
 	if every > 0 {
 		go autoSync(cli, every)

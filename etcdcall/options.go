@@ -18,6 +18,8 @@ type settings struct {
 	anyLeader      bool
 	throttle       reprise.Throttler
 	once           onceSettings
+	watchSilence   time.Duration
+	watchBuffer    int
 }
 
 // The defaults. They suit a cluster with etcd's default heartbeat (100 ms) and

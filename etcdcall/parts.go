@@ -11,19 +11,21 @@ import (
 
 // Parts are the interfaces of a client that ride on Reprise.
 type Parts struct {
-	KV clientv3.KV
+	KV      clientv3.KV
+	Watcher clientv3.Watcher
 
 	close func()
 }
 
-// Close releases what Reprise made: the records of exactly-once writes and the
-// goroutines that keep them. It closes nothing of the client under the parts.
-// Closing again does nothing.
+// Close releases what Reprise made: it ends all watches, and releases the
+// records of exactly-once writes and the goroutines that keep them. It closes
+// nothing of the client under the parts. Closing again does nothing.
 func (p *Parts) Close() error {
+	err := p.Watcher.Close()
 	if p.close != nil {
 		p.close()
 	}
-	return nil
+	return err
 }
 
 // leaseClosing is the Lease of a client whose Close, which closes the Lease
@@ -43,7 +45,7 @@ func (l *leaseClosing) Close() error {
 // any other client, since clientv3's own retry, which sends some writes again
 // that may have been applied, cannot be turned off afterwards.
 //
-// cli is not changed, and stays the caller's to close.
+// cli is not changed, and stays the caller's to close, after [Parts.Close].
 func Wrap(cli *clientv3.Client, opts ...Option) (*Parts, error) {
 	if err := checkConfigured(cli); err != nil {
 		return nil, err
@@ -58,7 +60,7 @@ func Wrap(cli *clientv3.Client, opts ...Option) (*Parts, error) {
 func newParts(cli *clientv3.Client, s settings) *Parts {
 	p := &policy{settings: s, cli: cli, grpc: grpcOptionsOf(cli)}
 	kv := newKV(p, cli.ActiveConnection())
-	return &Parts{KV: kv, close: kv.close}
+	return &Parts{KV: kv, Watcher: newPolicyWatcher(p, cli.ActiveConnection(), kv), close: kv.close}
 }
 
 // grpcOptionsOf returns the gRPC options that cli gives to each call, which it
