@@ -124,7 +124,7 @@ func (q *subscription) pop() (d delivery, ok bool, err error) {
 // no more before it is half empty; the caller takes the watch off the server.
 func (q *subscription) push(d delivery) (full bool) {
 	for _, ev := range d.events {
-		d.size += sizeOf(ev)
+		d.size += eventSize(ev)
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -208,7 +208,7 @@ func (q *subscription) ended() error {
 // eventOverhead is what an event takes in memory besides its bytes, roughly.
 const eventOverhead = 256
 
-func sizeOf(ev *clientv3.Event) int {
+func eventSize(ev *clientv3.Event) int {
 	n := eventOverhead + len(ev.GetKv().GetKey()) + len(ev.GetKv().GetValue())
 	if prev := ev.GetPrevKv(); prev != nil {
 		n += len(prev.Key) + len(prev.Value)
