@@ -44,10 +44,23 @@ func (c *attemptContext) Value(key any) any {
 		if !ok {
 			md = metadata.MD{}
 		}
-		md.Set(attemptsHeader, strconv.Itoa(c.number-1))
+		delete(md, attemptsHeader)
+		if c.number > 1 {
+			md.Set(attemptsHeader, strconv.Itoa(c.number-1))
+		}
 		return metadata.NewOutgoingContext(c.Context, md).Value(key)
 	}
 	return c.Context.Value(key)
+}
+
+// firstContext returns ctx as the context of a first attempt. If ctx belongs
+// to an attempt of another call, inside which this one is made, that call's
+// number is hidden: it says nothing of this one.
+func firstContext(ctx context.Context) context.Context {
+	if ctx.Value(attemptKey{}) != nil {
+		return &attemptContext{Context: ctx, number: 1}
+	}
+	return ctx
 }
 
 // outgoingKey is the key under which package metadata keeps the outgoing

@@ -47,7 +47,7 @@ func (u *Unary[Req, Resp]) Call(ctx context.Context, req *Req, opts ...CallOptio
 	if refused := admitFirst(ctx, &u.settings); refused != nil {
 		return nil, refused
 	}
-	resp, err := u.stub(ctx, req, u.settings.GRPC...)
+	resp, err := u.stub(firstContext(ctx), req, u.settings.GRPC...)
 	if err == nil {
 		succeeded(u.settings.Throttle)
 		return resp, nil

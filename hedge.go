@@ -230,7 +230,9 @@ func (h *hedge) start(ctx context.Context) {
 	h.running++
 	cs := h.cs
 	cs.Attempt = h.started
-	if i > 0 {
+	if i == 0 {
+		ctx = firstContext(ctx)
+	} else {
 		ctx = &attemptContext{Context: ctx, number: cs.Attempt}
 	}
 	go func() {

@@ -77,7 +77,7 @@ func invoke(ctx context.Context, cs CallSettings, call APICall) error {
 		return refused
 	}
 	cs.Attempt = 1
-	err := call(ctx, cs)
+	err := call(firstContext(ctx), cs)
 	if err == nil {
 		succeeded(cs.Throttle)
 		return nil
@@ -101,14 +101,14 @@ func invokeRare(ctx context.Context, cs CallSettings, call APICall) error {
 	}
 	cs.Attempt = 1
 	if cs.rare == nil { // a timeout alone: attempt would cost half of what we may add to it
-		err := call(ctx, cs)
+		err := call(firstContext(ctx), cs)
 		if err == nil {
 			succeeded(cs.Throttle)
 			return nil
 		}
 		return retry(ctx, cs, call, outcome{err: err})
 	}
-	first := attempt(ctx, cs, call)
+	first := attempt(firstContext(ctx), cs, call)
 	if first.err == nil {
 		cs.observeEnd(ctx, nil, &first)
 		succeeded(cs.Throttle)

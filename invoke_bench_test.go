@@ -100,3 +100,16 @@ func BenchmarkInvokeDeclined(b *testing.B) {
 		_ = Invoke(ctx, func(context.Context, CallSettings) error { return failed }, opt)
 	}
 }
+
+func BenchmarkUnarySuccessTimeoutCtx(b *testing.B) {
+	u := NewUnary(echo, WithRetry(quickRetry), WithThrottle(NewThrottle(10, 0.1)), WithMaxAttempts(3))
+	ctx, req := context.Background(), &ping{}
+	ctx, cancel := context.WithTimeout(context.WithValue(ctx, "a", 1), time.Hour)
+	defer cancel()
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := u.Call(ctx, req); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

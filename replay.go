@@ -48,7 +48,7 @@ func openReplay(ctx context.Context, cs CallSettings, fn string, open openFunc) 
 	if cs.rare != nil && cs.rare.timed() {
 		r.start = time.Now()
 	}
-	r.current = life.open(cs.observedContext(ctx), cs, open)
+	r.current = life.open(cs.observedContext(firstContext(ctx)), cs, open)
 	return r, nil
 }
 
