@@ -54,15 +54,3 @@ func TestSleepOnADeadContextAlwaysSaysSo(t *testing.T) {
 		}
 	}
 }
-
-func TestSleepReportsAContextThatEndsWithThePause(t *testing.T) {
-	bubble(t, func(t *testing.T) {
-		for range 100 {
-			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-			if err := Sleep(ctx, time.Second); !errors.Is(err, context.DeadlineExceeded) {
-				t.Fatalf("got %v", err)
-			}
-			cancel()
-		}
-	})
-}

@@ -1,0 +1,5 @@
+//go:build race
+
+package reprise
+
+func init() { raceEnabled = true }
