@@ -66,7 +66,7 @@ func TestAContenderThatFailsStopsTheMeasurement(t *testing.T) {
 	g := group{name: "g", contenders: []contender{
 		{"good", func(int) error { return nil }},
 		{"bad", func(int) error {
-			if calls++; calls > 40 {
+			if calls++; calls > 10 {
 				return broken
 			}
 			return nil
