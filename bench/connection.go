@@ -40,7 +40,7 @@ func connectionGroup() (group, func(), error) {
 	if err != nil {
 		return group{}, nil, errors.Join(err, listener.Close())
 	}
-	intercepted, err := dial(grpc.WithUnaryInterceptor(ggmInterceptor()))
+	intercepted, err := dial(grpc.WithUnaryInterceptor(ggmInterceptor(1)))
 	if err != nil {
 		return group{}, nil, errors.Join(err, plain.Close(), listener.Close())
 	}
@@ -52,7 +52,7 @@ func connectionGroup() (group, func(), error) {
 	}
 
 	raw := grpc_health_v1.NewHealthClient(plain)
-	opts := []reprise.CallOption{policy(), reprise.WithMaxAttempts(attempts), reprise.WithThrottle(reprise.NewThrottle(10, 0.1))}
+	opts := []reprise.CallOption{policy(1), reprise.WithMaxAttempts(attempts), reprise.WithThrottle(reprise.NewThrottle(10, 0.1))}
 	bound := reprise.NewUnary(raw.Check, opts...)
 	byGGM := grpc_health_v1.NewHealthClient(intercepted)
 	ask := func(check stub) func(int) error {

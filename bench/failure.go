@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"time"
 
 	"github.com/googleapis/gax-go/v2"
 	"github.com/reprise-go/reprise"
@@ -22,7 +23,7 @@ func newFlaky() stub {
 
 func oneFailureGroup() group {
 	ctx := context.Background()
-	contenders := failing(ctx, newFlaky, repeat)
+	contenders := failing(ctx, 1, newFlaky, repeat)
 	return group{
 		name:       "One failure, a pause of 1 ns, then success",
 		contenders: contenders,
@@ -35,16 +36,26 @@ func oneFailureGroup() group {
 	}
 }
 
+// timerGroup is oneFailureGroup with a pause that takes a timer, and a context
+// that can be cancelled meanwhile.
+func timerGroup() (group, func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	return group{
+		name:       "One failure, a pause of at most 1 µs, then success, cancellable",
+		contenders: failing(ctx, time.Microsecond, newFlaky, repeat),
+	}, cancel
+}
+
 const retryerAlone = "reprise OnCodes and Retry alone"
 
 func refusedGroup() group {
 	ctx := context.Background()
-	contenders := failing(ctx, func() stub { return refuse }, func(call func() error) func(int) error {
+	contenders := failing(ctx, 1, func() stub { return refuse }, func(call func() error) func(int) error {
 		return repeatFailing(errInvalid, call)
 	})
 	contenders = append(contenders, contender{retryerAlone, func(n int) error {
 		for range n {
-			r := newRetryer()
+			r := newRetryer(1)
 			if _, ok := r.Retry(errInvalid); ok {
 				return errSome
 			}
@@ -63,14 +74,9 @@ func refusedGroup() group {
 	}
 }
 
-// newRetryer is what a call makes at its first failure.
-var newRetryer = func() reprise.Retryer {
-	return reprise.OnCodes(retried, reprise.Backoff{Initial: 1, Max: 1})
-}
-
 // failing returns all contenders around stubs that fail.
-func failing(ctx context.Context, newStub func() stub, repeat func(func() error) func(int) error) []contender {
-	opts := []reprise.CallOption{policy()}
+func failing(ctx context.Context, pause time.Duration, newStub func() stub, repeat func(func() error) func(int) error) []contender {
+	opts := []reprise.CallOption{policy(pause)}
 	bound := reprise.NewUnary(newStub(), opts...)
 	invoked := newStub()
 	call := func(ctx context.Context, cs reprise.CallSettings) error {
@@ -78,13 +84,13 @@ func failing(ctx context.Context, newStub func() stub, repeat func(func() error)
 		return err
 	}
 	byGax := newStub()
-	gaxOpts := gaxOptions()
+	gaxOpts := gaxOptions(pause)
 	gaxCall := func(ctx context.Context, cs gax.CallSettings) error {
 		_, err := byGax(ctx, req, cs.GRPC...)
 		return err
 	}
 	byGGM := newStub()
-	interceptor := ggmInterceptor()
+	interceptor := ggmInterceptor(pause)
 	invoker := func(ctx context.Context, _ string, _, _ any, _ *grpc.ClientConn, opts ...grpc.CallOption) error {
 		_, err := byGGM(ctx, req, opts...)
 		return err
@@ -98,7 +104,7 @@ func failing(ctx context.Context, newStub func() stub, repeat func(func() error)
 		})},
 	}
 	generic := newStub()
-	for _, p := range genericPeers(ctx, func() error { _, err := generic(ctx, req); return err }) {
+	for _, p := range genericPeers(ctx, pause, func() error { _, err := generic(ctx, req); return err }) {
 		contenders = append(contenders, contender{p.name, repeat(p.call)})
 	}
 	return contenders

@@ -17,14 +17,16 @@ func allGroups() ([]group, func(), error) {
 	if err != nil {
 		return nil, nil, err
 	}
+	timer, cancel := timerGroup()
 	return []group{
 		successGroup(),
 		loadedSuccessGroup(),
 		timeoutGroup(),
 		oneFailureGroup(),
+		timer,
 		refusedGroup(),
 		conn,
-	}, closeConn, nil
+	}, func() { cancel(); closeConn() }, nil
 }
 
 type (

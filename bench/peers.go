@@ -18,41 +18,41 @@ import (
 )
 
 // The peers, each set up once as its documentation advises, and each to do the
-// same: retry Unavailable, pause 1 ns, at most five attempts where there is such
+// same: retry Unavailable, pause as told, at most five attempts where there is such
 // a limit.
 const attempts = 5
 
 func isRetried(err error) bool { return slices.Contains(retried, status.Code(err)) }
 
 // gaxOptions are those of a generated Google client.
-func gaxOptions() []gax.CallOption {
+func gaxOptions(pause time.Duration) []gax.CallOption {
 	return []gax.CallOption{gax.WithRetry(func() gax.Retryer {
-		return gax.OnCodes(retried, gax.Backoff{Initial: 1, Max: 1})
+		return gax.OnCodes(retried, gax.Backoff{Initial: pause, Max: pause})
 	})}
 }
 
-func ggmInterceptor() grpc.UnaryClientInterceptor {
+func ggmInterceptor(pause time.Duration) grpc.UnaryClientInterceptor {
 	return ggm.UnaryClientInterceptor(
 		ggm.WithMax(attempts),
 		ggm.WithCodes(retried...),
-		ggm.WithBackoff(func(context.Context, uint) time.Duration { return 1 }),
+		ggm.WithBackoff(func(context.Context, uint) time.Duration { return pause }),
 	)
 }
 
-func failsafeExecutor() failsafe.Executor[*response] {
+func failsafeExecutor(pause time.Duration) failsafe.Executor[*response] {
 	return failsafe.With[*response](retrypolicy.NewBuilder[*response]().
 		HandleIf(func(_ *response, err error) bool { return isRetried(err) }).
 		WithMaxAttempts(attempts).
-		WithDelay(1).
+		WithDelay(pause).
 		Build())
 }
 
-func avastRetrier() *retry.Retrier {
+func avastRetrier(pause time.Duration) *retry.Retrier {
 	return retry.New(
 		retry.Attempts(attempts),
 		retry.RetryIf(isRetried),
 		retry.DelayType(retry.FixedDelay),
-		retry.Delay(1),
+		retry.Delay(pause),
 		retry.MaxJitter(0),
 		retry.LastErrorOnly(true),
 	)
@@ -75,11 +75,11 @@ func retryable(err error) error {
 }
 
 // genericPeers are the libraries that know no gRPC, around a function.
-func genericPeers(ctx context.Context, fn func() error) []struct {
+func genericPeers(ctx context.Context, pause time.Duration, fn func() error) []struct {
 	name string
 	call func() error
 } {
-	executor, retrier := failsafeExecutor(), avastRetrier()
+	executor, retrier := failsafeExecutor(pause), avastRetrier(pause)
 	cenkalti := func() (*response, error) { return resp, permanent(fn()) }
 	seth := func(context.Context) error { return retryable(fn()) }
 	return []struct {
@@ -89,10 +89,10 @@ func genericPeers(ctx context.Context, fn func() error) []struct {
 		{"avast/retry-go Retrier.Do", func() error { return retrier.Do(fn) }},
 		{"sethvargo/go-retry Do", func() error {
 			// Its backoff counts, so that every call needs one of its own.
-			return sethvargo.Do(ctx, sethvargo.WithMaxRetries(attempts-1, sethvargo.NewConstant(1)), seth)
+			return sethvargo.Do(ctx, sethvargo.WithMaxRetries(attempts-1, sethvargo.NewConstant(pause)), seth)
 		}},
 		{"cenkalti/backoff Retry", func() error {
-			_, err := backoff.Retry(ctx, cenkalti, backoff.WithBackOff(backoff.NewConstantBackOff(1)), backoff.WithMaxTries(attempts))
+			_, err := backoff.Retry(ctx, cenkalti, backoff.WithBackOff(backoff.NewConstantBackOff(pause)), backoff.WithMaxTries(attempts))
 			if failed, ok := errors.AsType[*backoff.RetryError](err); ok {
 				return failed.LastErr
 			}

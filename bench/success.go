@@ -10,10 +10,16 @@ import (
 )
 
 // policy is the retry policy that every contender of Reprise has.
-func policy() reprise.CallOption {
-	return reprise.WithRetry(func() reprise.Retryer {
-		return reprise.OnCodes(retried, reprise.Backoff{Initial: 1, Max: 1})
-	})
+func policy(pause time.Duration) reprise.CallOption {
+	return reprise.WithRetry(func() reprise.Retryer { return newRetryer(pause) })
+}
+
+// newRetryer is what a call makes at its first failure. It is not inlined, so
+// that a Retryer that is used alone lies on the heap too.
+//
+//go:noinline
+func newRetryer(pause time.Duration) reprise.Retryer {
+	return reprise.OnCodes(retried, reprise.Backoff{Initial: pause, Max: pause})
 }
 
 const (
@@ -27,12 +33,12 @@ const (
 func successGroup() group {
 	ctx := context.Background()
 	peers := []contender{gaxContender(ctx, answer), ggmContender(ctx)}
-	for _, p := range genericPeers(ctx, func() error { _, err := answer(ctx, req); return err }) {
+	for _, p := range genericPeers(ctx, 1, func() error { _, err := answer(ctx, req); return err }) {
 		peers = append(peers, contender{p.name, repeat(p.call)})
 	}
 	return group{
 		name:       "A call that succeeds at once, with a retry policy",
-		contenders: append(repriseContenders(ctx, policy()), peers...),
+		contenders: append(repriseContenders(ctx, policy(1)), peers...),
 		promises: []promise{
 			{text: "Unary.Call at least 5 times faster than gax.Invoke", what: fasterBy, of: unary, to: gaxInvoke, limit: 5},
 			{text: "Invoke at least 2.5 times faster than gax.Invoke", what: fasterBy, of: invoke, to: gaxInvoke, limit: 2.5},
@@ -48,7 +54,7 @@ func loadedSuccessGroup() group {
 	ctx := context.Background()
 	return group{
 		name: "The same with retry, throttle, attempt limit and gRPC options",
-		contenders: append(repriseContenders(ctx, policy(),
+		contenders: append(repriseContenders(ctx, policy(1),
 			reprise.WithThrottle(reprise.NewThrottle(10, 0.1)),
 			reprise.WithMaxAttempts(attempts),
 			reprise.WithGRPCOptions(grpc.WaitForReady(true)),
@@ -68,7 +74,7 @@ func timeoutGroup() group {
 	return group{
 		name: "A call that succeeds at once, with WithTimeout",
 		long: true, // 30 ns of some 500 that the timer takes
-		contenders: append(repriseContenders(ctx, policy(), reprise.WithTimeout(time.Minute)),
+		contenders: append(repriseContenders(ctx, policy(1), reprise.WithTimeout(time.Minute)),
 			contender{withTimeout, repeat(func() error {
 				ctx, cancel := context.WithTimeout(ctx, time.Minute)
 				defer cancel()
@@ -104,7 +110,7 @@ func repriseContenders(ctx context.Context, opts ...reprise.CallOption) []conten
 type stub func(context.Context, *request, ...grpc.CallOption) (*response, error)
 
 func gaxContender(ctx context.Context, s stub, opts ...gax.CallOption) contender {
-	opts = append(gaxOptions(), opts...)
+	opts = append(gaxOptions(1), opts...)
 	call := func(ctx context.Context, cs gax.CallSettings) error {
 		_, err := s(ctx, req, cs.GRPC...)
 		return err
@@ -113,7 +119,7 @@ func gaxContender(ctx context.Context, s stub, opts ...gax.CallOption) contender
 }
 
 func ggmContender(ctx context.Context) contender {
-	interceptor := ggmInterceptor()
+	interceptor := ggmInterceptor(1)
 	invoker := func(ctx context.Context, _ string, _, _ any, _ *grpc.ClientConn, opts ...grpc.CallOption) error {
 		_, err := answer(ctx, req, opts...)
 		return err
