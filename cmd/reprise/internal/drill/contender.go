@@ -1,0 +1,50 @@
+package drill
+
+import (
+	"context"
+	"sync/atomic"
+
+	"google.golang.org/grpc"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/reprise-go/reprise/etcdcall"
+)
+
+// A Contender is a way to call etcd.
+type Contender struct {
+	Name string
+	// Connect makes a client. It need not reach anybody.
+	Connect func(cfg clientv3.Config) (*clientv3.Client, error)
+}
+
+// Names of the two sides.
+const (
+	Reprise  = "reprise"
+	Clientv3 = "clientv3"
+)
+
+// contenders returns both sides. The first is the one that is judged.
+func contenders() []Contender {
+	return []Contender{
+		{Name: Reprise, Connect: func(cfg clientv3.Config) (*clientv3.Client, error) { return etcdcall.New(cfg) }},
+		{Name: Clientv3, Connect: clientv3.New},
+	}
+}
+
+// sendsKey is where a call's context carries the counter of its attempts.
+type sendsKey struct{}
+
+// countSends makes every attempt of a call count itself. clientv3 and Reprise
+// both run interceptors of the connection once for each attempt.
+func countSends() grpc.DialOption {
+	return grpc.WithChainUnaryInterceptor(func(
+		ctx context.Context, method string, req, reply any,
+		cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption,
+	) error {
+		if n, ok := ctx.Value(sendsKey{}).(*atomic.Int32); ok {
+			n.Add(1)
+		}
+		return invoke(ctx, method, req, reply, cc, opts...)
+	})
+}

@@ -1,0 +1,179 @@
+package drill
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"google.golang.org/grpc"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/reprise-go/reprise/integration/check"
+)
+
+// Run drills both sides and reports. When ctx ends it returns early with the
+// context's cause, after closing and removing everything it made.
+func Run(ctx context.Context, cfg Config) (*Report, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	if cfg.Watch == nil {
+		cfg.Watch = nobody{}
+	}
+	r := &Report{
+		Seed: cfg.Seed, Seconds: cfg.Duration.Seconds(), Rate: cfg.Rate, Clients: cfg.Clients,
+		Deadline: cfg.Timeout.Seconds(), Faults: cfg.Target == nil,
+	}
+	for _, c := range contenders() {
+		s, err := drillSide(ctx, &cfg, c)
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", c.Name, err)
+		}
+		r.Sides = append(r.Sides, *s)
+	}
+	r.conclude()
+	return r, nil
+}
+
+// A side is one contender at work.
+type side struct {
+	cfg    *Config
+	venue  *venue
+	load   *kvLoad
+	start  time.Time
+	result Side
+}
+
+func drillSide(ctx context.Context, cfg *Config, c Contender) (result *Side, err error) {
+	s := &side{cfg: cfg, start: time.Now(), result: Side{Name: c.Name}}
+	s.load = &kvLoad{seed: cfg.Seed, rate: cfg.Rate, timeout: cfg.Timeout, start: s.start}
+	starting := s.phase("starting", 0)
+	s.venue, err = open(ctx, cfg, c.Name)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, s.venue.close(ctx)) }()
+	s.load.prefix = s.venue.prefix
+	s.load.clients, err = connect(c, s.venue.config, cfg.Clients)
+	defer func() { err = errors.Join(err, closeAll(s.load.clients)) }()
+	if err != nil {
+		return nil, err
+	}
+	starting()
+	if err := s.run(ctx); err != nil {
+		return nil, err
+	}
+	return &s.result, nil
+}
+
+func connect(c Contender, cfg clientv3.Config, n int) ([]*clientv3.Client, error) {
+	cfg.DialOptions = append(append([]grpc.DialOption{}, cfg.DialOptions...), countSends())
+	var clients []*clientv3.Client
+	for range n {
+		cli, err := c.Connect(cfg)
+		if err != nil {
+			return clients, err
+		}
+		clients = append(clients, cli)
+	}
+	return clients, nil
+}
+
+func closeAll(clients []*clientv3.Client) error {
+	var errs []error
+	for _, cli := range clients {
+		errs = append(errs, ignoreCancel(cli.Close()))
+	}
+	return errors.Join(errs...)
+}
+
+// run offers the load, first without faults and then with them, lets the calls
+// under way end, and judges.
+func (s *side) run(ctx context.Context) error {
+	begin := s.elapsed()
+	if quiet := s.cfg.quiet(); quiet > 0 {
+		s.lasting(ctx, "undisturbed", quiet, func(timeUp <-chan struct{}) { s.load.offer(ctx, false, timeUp) })
+	}
+	from := s.elapsed()
+	err := s.trouble(ctx)
+	until := s.elapsed()
+	drained := s.phase("calls under way", s.cfg.Timeout)
+	s.load.drain()
+	drained()
+	if err != nil || ctx.Err() != nil {
+		return err
+	}
+	log, err := s.history(ctx)
+	if err != nil {
+		return err
+	}
+	list := s.load.calls.list
+	s.result.summarise(list, from, until)
+	s.result.Undisturbed = throughput(list, begin, from)
+	s.result.Judgement, s.result.Writes = judge(list, log), len(log.Events)
+	return nil
+}
+
+// trouble offers the load while faults strike, if they do.
+func (s *side) trouble(ctx context.Context) error {
+	if s.venue.cluster == nil {
+		s.lasting(ctx, "under load", s.cfg.Duration, func(timeUp <-chan struct{}) { s.load.offer(ctx, true, timeUp) })
+		return nil
+	}
+	var err error
+	s.lasting(ctx, "under faults", s.cfg.Duration, func(timeUp <-chan struct{}) {
+		u := newUnrest(s.venue.cluster, func(f Fault) { s.cfg.Watch.Struck(s.result.Name, f) })
+		strikes := schedule(s.cfg.Seed, s.cfg.Duration, len(s.venue.cluster.Members()))
+		over := make(chan struct{})
+		go func() {
+			defer close(over)
+			s.result.Faults, err = u.run(ctx, strikes, timeUp)
+		}()
+		s.load.offer(ctx, true, over)
+		<-over
+	})
+	return err
+}
+
+// history reads every change the side made. The last one is a mark of the
+// drill's own.
+func (s *side) history(ctx context.Context) (*check.Log, error) {
+	defer s.phase("reading the history", 0)()
+	truth, err := s.venue.truth(ctx)
+	if err != nil {
+		return nil, err
+	}
+	mark, err := truth.Put(ctx, s.venue.prefix+"end", "")
+	if err != nil {
+		return nil, err
+	}
+	log, err := check.ReadLog(ctx, truth, s.venue.prefix, s.venue.first+1, mark.Header.Revision)
+	if err != nil {
+		return nil, err
+	}
+	log.Events = log.Events[:len(log.Events)-1]
+	return log, nil
+}
+
+func (s *side) elapsed() time.Duration { return time.Since(s.start) }
+
+// lasting runs f as a phase, and tells it when time is up.
+func (s *side) lasting(ctx context.Context, name string, takes time.Duration, f func(timeUp <-chan struct{})) {
+	defer s.phase(name, takes)()
+	ctx, cancel := context.WithTimeout(ctx, takes)
+	defer cancel()
+	f(ctx.Done())
+}
+
+// phase tells the observer that a phase begins, and returns what tells it that
+// it is over.
+func (s *side) phase(name string, takes time.Duration) (over func()) {
+	p := Phase{Side: s.result.Name, Name: name, Takes: takes, Count: s.load.calls.count}
+	s.cfg.Watch.Begin(p)
+	return func() { s.cfg.Watch.End(p) }
+}

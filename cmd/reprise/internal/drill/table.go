@@ -1,0 +1,81 @@
+package drill
+
+import (
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Table writes the report for people to read.
+func (r *Report) Table(w io.Writer) error {
+	for _, row := range r.rows() {
+		line := fmt.Sprintf("%-33s", row[0])
+		for _, cell := range row[1:] {
+			line += fmt.Sprintf("%12s", cell)
+		}
+		if _, err := fmt.Fprintln(w, line); err != nil {
+			return err
+		}
+	}
+	verdict := Reprise + " kept its promises\n"
+	if !r.OK {
+		verdict = strings.Join(r.Reasons, "\n") + "\n"
+	}
+	_, err := fmt.Fprintf(w, "\nseed %d; %d calls a second offered by %d clients, deadline %v each\n%s",
+		r.Seed, r.Rate, r.Clients, seconds(r.Deadline), verdict)
+	return err
+}
+
+// rows is the table; the first cell of each row names it.
+func (r *Report) rows() [][]string {
+	rows := [][]string{{""}}
+	for _, s := range r.Sides {
+		rows[0] = append(rows[0], s.Name)
+	}
+	row := func(name string, cell func(s *Side) string) {
+		cells := []string{name}
+		for i := range r.Sides {
+			cells = append(cells, cell(&r.Sides[i]))
+		}
+		rows = append(rows, cells)
+	}
+	count := func(name string, n func(s *Side) int) {
+		row(name, func(s *Side) string { return strconv.Itoa(n(s)) })
+	}
+	count("calls", func(s *Side) int { return s.Calls })
+	count("acknowledged", func(s *Side) int { return s.Acknowledged })
+	count("retried", func(s *Side) int { return s.Retried })
+	count("ambiguous", func(s *Side) int { return s.Ambiguous })
+	count("failed", func(s *Side) int { return s.Failed })
+	count("acknowledged writes missing", func(s *Side) int { return s.Judgement.Missing })
+	count("writes applied twice", func(s *Side) int { return s.Judgement.Twice })
+	count("failed writes applied after all", func(s *Side) int { return s.Judgement.AppliedFails })
+	count("reads wrong or stale", func(s *Side) int { return s.Judgement.WrongReads + s.Judgement.StaleReads })
+	row("longest time without a success", func(s *Side) string { return seconds(s.LongestGap).String() })
+	row("p50", func(s *Side) string { return seconds(s.P50).String() })
+	row("p99", func(s *Side) string { return seconds(s.P99).String() })
+	row("successes a second", func(s *Side) string { return fmt.Sprintf("%.0f", s.Throughput) })
+	if !r.Faults {
+		return rows
+	}
+	row("the same without faults", func(s *Side) string { return fmt.Sprintf("%.0f", s.Undisturbed) })
+	for _, f := range Faults() {
+		count("faults: "+string(f), func(s *Side) int { return s.Faults[f] })
+	}
+	return rows
+}
+
+// seconds rounds to what a reader can use.
+func seconds(s float64) time.Duration {
+	d := time.Duration(s * float64(time.Second))
+	switch {
+	case d >= 10*time.Second:
+		return d.Round(100 * time.Millisecond)
+	case d >= time.Millisecond:
+		return d.Round(100 * time.Microsecond)
+	default:
+		return d.Round(time.Microsecond)
+	}
+}

@@ -1,0 +1,96 @@
+package drill
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/reprise-go/reprise/integration/etcdtest"
+)
+
+// A venue is the cluster that one side runs on.
+type venue struct {
+	config  clientv3.Config
+	prefix  string
+	cluster *etcdtest.Cluster // nil on a cluster of the user's own
+	own     *clientv3.Client  // nil on a cluster in the process
+	first   int64             // the revision after which the drill's writes come
+}
+
+// Times that clean-up and reaching a cluster may take.
+const (
+	reachTime   = 5 * time.Second
+	cleanUpTime = 10 * time.Second
+)
+
+func open(ctx context.Context, cfg *Config, side string) (*venue, error) {
+	if cfg.Target != nil {
+		return openTarget(ctx, cfg.Target, side)
+	}
+	c, err := etcdtest.Start(ctx, etcdtest.WithMembers(3))
+	if err != nil {
+		return nil, err
+	}
+	return &venue{config: c.Config(), prefix: "drill/", cluster: c}, nil
+}
+
+// openTarget reaches the user's cluster, within reachTime.
+func openTarget(ctx context.Context, t *Target, side string) (*venue, error) {
+	cli, err := clientv3.New(t.Client)
+	if err != nil {
+		return nil, fmt.Errorf("endpoints %v: %w", t.Client.Endpoints, err)
+	}
+	v := &venue{config: t.Client, prefix: t.Prefix + side + "/", own: cli}
+	ctx, cancel := context.WithTimeoutCause(ctx, reachTime, fmt.Errorf("no answer within %v", reachTime))
+	defer cancel()
+	r, err := cli.Get(ctx, v.prefix, clientv3.WithPrefix(), clientv3.WithLimit(1))
+	if err != nil {
+		if ctx.Err() != nil {
+			err = context.Cause(ctx)
+		}
+		return nil, errors.Join(fmt.Errorf("endpoints %v: %w", t.Client.Endpoints, err), ignoreCancel(cli.Close()))
+	}
+	if r.Count > 0 {
+		return nil, errors.Join(fmt.Errorf("there are keys under %q already: choose another prefix", v.prefix), ignoreCancel(cli.Close()))
+	}
+	v.first = r.Header.Revision
+	return v, nil
+}
+
+// truth is a client that nobody lies to.
+func (v *venue) truth(ctx context.Context) (*clientv3.Client, error) {
+	if v.cluster == nil {
+		return v.own, nil
+	}
+	m, err := v.cluster.WaitLeader(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return m.Truth()
+}
+
+// close removes the cluster, or what the drill wrote, even if the drill was
+// interrupted.
+func (v *venue) close(ctx context.Context) error {
+	if v.cluster != nil {
+		return v.cluster.Close()
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanUpTime)
+	defer cancel()
+	_, err := v.own.Delete(ctx, v.prefix, clientv3.WithPrefix())
+	if err != nil {
+		err = fmt.Errorf("delete what the drill wrote under %q: %w", v.prefix, err)
+	}
+	return errors.Join(err, ignoreCancel(v.own.Close()))
+}
+
+// ignoreCancel drops what closing a client always says.
+func ignoreCancel(err error) error {
+	if errors.Is(err, context.Canceled) {
+		return nil
+	}
+	return err
+}
