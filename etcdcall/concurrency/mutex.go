@@ -1,0 +1,208 @@
+package concurrency
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	v3 "go.etcd.io/etcd/client/v3"
+)
+
+// Mutex is a lock that processes hold one at a time, first come first served.
+//
+// Each holder has a key under the lock's prefix, bound to its session's lease;
+// the oldest key is the holder's. So the lock of a process that died is free
+// when its lease has expired. The create revision of the key is the fencing
+// token, see [Mutex.Token].
+//
+// A Mutex is safe for concurrent use, and like a [sync.Mutex] it is not
+// re-entrant: Lock waits for every other holder, also for one on the same
+// session and on the same Mutex. (In clientv3 all handles of one session hold
+// the lock together.)
+type Mutex struct {
+	s   *Session
+	pfx string
+
+	mu   sync.Mutex
+	held *claim // nil while the lock is not held through this Mutex
+	last *claim // what Key and Header speak of
+	// leaving is a claim whose Unlock has failed.
+	leaving *claim
+}
+
+// NewMutex returns the lock of the name pfx. Its keys lie under pfx + "/".
+func NewMutex(s *Session, pfx string) *Mutex {
+	return &Mutex{s: s, pfx: pfx + "/"}
+}
+
+// Lock takes the lock, and waits for it as long as ctx and the session live. It
+// costs one round trip if the lock is free. If it is not, Lock hears of its
+// release with the store's own event, without asking again.
+//
+// If ctx ends, Lock returns its error at once, whatever state the connection is
+// in, and the place in the queue is given up in the background. If the session
+// ends, errors.Is finds ErrSessionExpired in what it returns. Failures of the
+// cluster that may pass are ridden out; a lost response leaves neither a waiter
+// that nobody owns nor a lock that nobody holds.
+func (m *Mutex) Lock(ctx context.Context) error {
+	t, err := m.s.alive(ctx)
+	if err != nil {
+		return err
+	}
+	c, err := m.s.queue(m.pfx, oneAtATime).acquire(ctx, t, uniqueKey(m.pfx, t), "")
+	if err != nil {
+		return err
+	}
+	m.hold(c)
+	return nil
+}
+
+// TryLock takes the lock if it is free and nobody waits for it, and returns
+// ErrLocked otherwise. It costs one round trip, and writes nothing unless it
+// takes the lock.
+func (m *Mutex) TryLock(ctx context.Context) error {
+	t, err := m.s.alive(ctx)
+	if err != nil {
+		return err
+	}
+	q, c := m.s.queue(m.pfx, oneAtATime), newClaim(t, uniqueKey(m.pfx, t))
+	err = q.enter(ctx, c, "", nobody(m.pfx))
+	switch {
+	case err != nil:
+		q.abandon(c)
+		return err
+	case !c.isHead:
+		c.end(ErrLocked)
+		return ErrLocked
+	}
+	m.hold(c)
+	return nil
+}
+
+// Unlock gives the lock back. It deletes the key of this holder and none that
+// was created later under the same name.
+//
+// It returns ErrLockReleased if the lock is not held through this Mutex, and a
+// [*LostError] if it was lost before. After any other error the lock is given
+// back in the background, at the latest with the end of the session; Unlock may
+// be called again to wait for that.
+func (m *Mutex) Unlock(ctx context.Context) error {
+	m.mu.Lock()
+	c := m.held
+	again := c == nil
+	if again {
+		c = m.leaving
+	}
+	m.held, m.leaving = nil, nil
+	m.mu.Unlock()
+	if c == nil {
+		return ErrLockReleased
+	}
+	return m.release(ctx, c, again)
+}
+
+func (m *Mutex) release(ctx context.Context, c *claim, again bool) error {
+	q, lost := m.s.queue(m.pfx, oneAtATime), c.loss()
+	c.end(ErrLockReleased)
+	q.leave(c)
+	if lost != nil && !again {
+		return lost
+	}
+	found, err := q.release(ctx, c)
+	if err != nil {
+		q.abandon(c)
+		m.mu.Lock()
+		m.leaving = c
+		m.mu.Unlock()
+		return err
+	}
+	if found == missing && !again {
+		return &LostError{Key: c.key, Rev: c.rev, Err: errDeleted}
+	}
+	return nil
+}
+
+// Ctx returns a context to hold the lock under. It ends when the lock is
+// unlocked or lost: at once when the key is deleted or the session ends, which
+// is before the lease can have expired. Its cause is ErrLockReleased or a
+// [*LostError]. If the lock is not held, it has ended already.
+//
+// The first call for each Lock begins to follow the lock's prefix, if nobody on
+// this session is waiting for the same lock anyway.
+func (m *Mutex) Ctx() context.Context {
+	m.mu.Lock()
+	c := m.held
+	m.mu.Unlock()
+	if c == nil {
+		return endedContext
+	}
+	m.s.queue(m.pfx, oneAtATime).join(c)
+	return c.ctx
+}
+
+// Token returns the fencing token of the holder: a number that grows from one
+// holder of the lock to the next. Hand it to whatever the lock guards, and let
+// that refuse a token smaller than one that it has seen. It is 0 if the lock is
+// not held.
+func (m *Mutex) Token() int64 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.held == nil {
+		return 0
+	}
+	return m.held.rev
+}
+
+// IsOwner returns a comparison that is true in the store while this Mutex holds
+// the lock. A transaction guarded by it is not applied after the lock was lost.
+// If the lock is not held, the comparison is never true.
+func (m *Mutex) IsOwner() v3.Cmp {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.held == nil {
+		return v3.Compare(v3.CreateRevision(m.pfx), "=", -1)
+	}
+	return v3.Compare(v3.CreateRevision(m.held.key), "=", m.held.rev)
+}
+
+// Key returns the key that stands for the holder, or "" if the lock is not held.
+func (m *Mutex) Key() string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.held == nil {
+		return ""
+	}
+	return m.held.key
+}
+
+// Header returns the response header of the last successful Lock or TryLock. Its
+// revision is one at which the lock was held. It is nil before.
+func (m *Mutex) Header() *pb.ResponseHeader {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.last == nil {
+		return nil
+	}
+	return m.last.header
+}
+
+func (m *Mutex) hold(c *claim) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.held, m.last, m.leaving = c, c, nil
+}
+
+// uniqueKey returns a key that is new each time, so that no other claim, past or
+// present, can be taken for it.
+func uniqueKey(prefix string, t *term) string {
+	return fmt.Sprintf("%s%x-%016x", prefix, int64(t.lease), rand.Uint64())
+}
+
+// endedContext is the context of a lock that is not held.
+var endedContext = func() context.Context {
+	ctx, end := context.WithCancelCause(context.Background())
+	end(ErrLockReleased)
+	return ctx
+}()
