@@ -33,8 +33,8 @@ type queue struct {
 	roster *roster // nil until the watch stands
 	// underWay counts listings.
 	underWay int
-	stop   context.CancelFunc
-	idle   *time.Timer
+	stop     context.CancelFunc
+	idle     *time.Timer
 }
 
 // queue returns the queue of a prefix.

@@ -8,6 +8,7 @@ import (
 	"go.etcd.io/etcd/client/v3"
 	"go.uber.org/goleak"
 
+	"github.com/reprise-go/reprise/etcdcall"
 	"github.com/reprise-go/reprise/etcdcall/concurrency"
 	"github.com/reprise-go/reprise/integration/etcdtest"
 )
@@ -32,6 +33,21 @@ func must(t testing.TB, err error) {
 	if err != nil {
 		t.Fatal(err)
 	}
+}
+
+// plainClient makes a client of clientv3.
+func plainClient(t testing.TB, c *etcdtest.Cluster) *clientv3.Client {
+	t.Helper()
+	return c.Client(t)
+}
+
+// newClient makes a client of etcdcall.
+func newClient(t testing.TB, c *etcdtest.Cluster) *clientv3.Client {
+	t.Helper()
+	cli, err := etcdcall.New(c.Config())
+	must(t, err)
+	t.Cleanup(func() { _ = cli.Close() })
+	return cli
 }
 
 // session makes a session that ends with the test.

@@ -18,8 +18,9 @@ import (
 
 // contender is a package whose locks are measured.
 type contender struct {
-	name  string
-	mutex func(b testing.TB, cli *clientv3.Client, name string) locker
+	name   string
+	client func(tb testing.TB, c *etcdtest.Cluster) *clientv3.Client
+	mutex  func(b testing.TB, cli *clientv3.Client, name string) locker
 }
 
 // locker is a lock of either package with its fencing token.
@@ -29,7 +30,7 @@ type locker struct {
 }
 
 var packages = []contender{
-	{"clientv3", func(b testing.TB, cli *clientv3.Client, name string) locker {
+	{"clientv3", plainClient, func(b testing.TB, cli *clientv3.Client, name string) locker {
 		s, err := raw.NewSession(cli)
 		must(b, err)
 		b.Cleanup(s.Orphan)
@@ -39,7 +40,7 @@ var packages = []contender{
 			return (&cmp).GetCompare().GetCreateRevision()
 		}}
 	}},
-	{"reprise", func(b testing.TB, cli *clientv3.Client, name string) locker {
+	{"reprise", newClient, func(b testing.TB, cli *clientv3.Client, name string) locker {
 		m := concurrency.NewMutex(session(b, cli), name)
 		return locker{m.Lock, m.Unlock, m.Token}
 	}},
@@ -84,7 +85,7 @@ func BenchmarkUncontendedMutex(b *testing.B) {
 		for _, pkg := range packages {
 			b.Run(fmt.Sprintf("members=%d/%s", members, pkg.name), func(b *testing.B) {
 				c := etcdtest.New(b, etcdtest.WithMembers(members))
-				m := pkg.mutex(b, c.Client(b), "lock")
+				m := pkg.mutex(b, pkg.client(b, c), "lock")
 				for b.Loop() {
 					must(b, m.Lock(b.Context()))
 					must(b, m.Unlock(b.Context()))
@@ -103,7 +104,7 @@ func contend(b *testing.B, c *etcdtest.Cluster, pkg contender, n int) {
 		wg      sync.WaitGroup
 	)
 	for i := range lockers {
-		lockers[i] = pkg.mutex(b, c.Client(b), "lock")
+		lockers[i] = pkg.mutex(b, pkg.client(b, c), "lock")
 	}
 	for range b.N {
 		work <- struct{}{}
