@@ -174,7 +174,9 @@ func (c *HealthChecker) Unregister(name string) error {
 
 // Start asks all services once, waits for their answers at most for the
 // timeout, and goes on asking in the background until Close.
-func (c *HealthChecker) Start() error {
+func (c *HealthChecker) Start() error { return c.start(nil) }
+
+func (c *HealthChecker) start(giveUp <-chan struct{}) error {
 	return c.StartOnce(checkerName, func() error {
 		if c.cfg.IncVersion != nil {
 			c.cfg.IncVersion(context.Background(), c.cfg.Ver, c.cfg.Sha)
@@ -182,7 +184,7 @@ func (c *HealthChecker) Start() error {
 		c.publishing.Lock()
 		c.uptimeTold = time.Now()
 		c.publishing.Unlock()
-		c.poll()
+		c.poll(giveUp)
 		go c.run()
 		return nil
 	})
@@ -233,8 +235,9 @@ func (c *HealthChecker) Subscribe(fn func(HealthStatus)) (unsubscribe func()) {
 	}
 }
 
-// Service returns the checker as a [Service] with the name HealthCheck. Start
-// gives up with the context's error if that has ended.
+// Service returns the checker as a [Service] with the name HealthCheck. Its
+// Start fails if the context has ended, and does not wait for the answers of
+// services any longer when the context ends.
 func (c *HealthChecker) Service() Service { return checkerService{c} }
 
 type checkerService struct{ c *HealthChecker }
@@ -243,7 +246,7 @@ func (s checkerService) Start(ctx context.Context) error {
 	if err := contextError(ctx); err != nil {
 		return err
 	}
-	return s.c.Start()
+	return s.c.start(ctx.Done())
 }
 
 func (s checkerService) Close() error { return s.c.Close() }

@@ -29,7 +29,7 @@ func closeAll[C io.Closer](cs []C) error {
 	)
 	for i, c := range cs {
 		wg.Go(func() {
-			err := errGoexit
+			err := errUnreturned
 			defer func() {
 				if err == nil {
 					return

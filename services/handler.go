@@ -22,8 +22,8 @@ import (
 //
 // The answer is 200 if all is well and 503 otherwise. All fail if the checker
 // is not started, is closed, or has not polled for three intervals and a
-// timeout; /readyz fails before the first poll has ended and after
-// [HealthChecker.Drain] too. The checker itself stands in the answers under the
+// timeout; /readyz and /healthz fail before the first poll has ended, and /readyz
+// after [HealthChecker.Drain]. The checker itself stands in the answers under the
 // name HealthCheck. Requests are answered from the last poll and never reach a
 // service.
 //
@@ -80,6 +80,9 @@ func (c *HealthChecker) checks(endpoint string) (map[string]error, bool) {
 		}
 	case "healthz":
 		maps.Copy(checks, status.Health)
+		if self == nil && !status.Running {
+			self = errNotPolled
+		}
 	default:
 		return nil, false
 	}

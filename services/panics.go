@@ -22,7 +22,7 @@ func (e *PanicError) Unwrap() error {
 	return err
 }
 
-var errGoexit = errors.New("ended its goroutine by runtime.Goexit")
+var errUnreturned = errors.New("ended its goroutine without returning")
 
 // protect runs fn and turns a panic into a *[PanicError].
 func protect(fn func() error) (err error) {

@@ -31,14 +31,15 @@ func (c *HealthChecker) run() {
 		case <-c.stop:
 			return
 		case <-ticker.C:
-			c.poll()
+			c.poll(nil)
 		}
 	}
 }
 
 // poll asks all services that do not owe an answer from before, and waits for
-// their answers up to the timeout or the end of the checker.
-func (c *HealthChecker) poll() {
+// their answers up to the timeout or the end of the checker, and no longer once
+// giveUp is closed.
+func (c *HealthChecker) poll(giveUp <-chan struct{}) {
 	c.mu.Lock()
 	c.polled = true // from here on, Register asks for itself
 	c.beat = time.Now()
@@ -50,11 +51,23 @@ func (c *HealthChecker) poll() {
 	}
 	c.mu.Unlock()
 
-	c.await(asked...)
+	c.await(giveUp, asked...)
 	c.publish(func(s *HealthStatus) {
 		s.Running = true
 		c.beat = time.Now()
 	})
+}
+
+// registerUnknown is Register, unless the name is registered.
+func (c *HealthChecker) registerUnknown(service HealthReporter) error {
+	name := service.Name()
+	c.mu.Lock()
+	_, known := c.probes[name]
+	c.mu.Unlock()
+	if known {
+		return nil
+	}
+	return c.Register(service)
 }
 
 // add registers a service and, if the checker polls, waits for its first
@@ -74,7 +87,7 @@ func (c *HealthChecker) add(name string, service HealthReporter, mustBeFree bool
 	answered := c.ask(name, p)
 	c.mu.Unlock()
 
-	c.await(answered)
+	c.await(nil, answered)
 	c.publish(nil)
 	return true
 }
@@ -85,7 +98,7 @@ func (c *HealthChecker) ask(name string, p *probe) <-chan struct{} {
 	answered := make(chan struct{})
 	p.asked, p.askedAt = answered, time.Now()
 	go func() {
-		ready, report := errGoexit, map[string]error{name: errGoexit}
+		ready, report := errUnreturned, map[string]error{name: errUnreturned}
 		defer func() { // runs also if the service ends the goroutine
 			c.mu.Lock()
 			late := c.overdue(p, time.Now())
@@ -108,8 +121,9 @@ func (c *HealthChecker) ask(name string, p *probe) <-chan struct{} {
 	return answered
 }
 
-// await waits for answers up to the timeout or the end of the checker.
-func (c *HealthChecker) await(answers ...<-chan struct{}) {
+// await waits for answers up to the timeout or the end of the checker, and no
+// longer once giveUp is closed.
+func (c *HealthChecker) await(giveUp <-chan struct{}, answers ...<-chan struct{}) {
 	timeout := time.NewTimer(c.cfg.Timeout)
 	defer timeout.Stop()
 	for _, answered := range answers {
@@ -118,6 +132,8 @@ func (c *HealthChecker) await(answers ...<-chan struct{}) {
 		case <-timeout.C:
 			return
 		case <-c.stop:
+			return
+		case <-giveUp:
 			return
 		}
 	}
