@@ -113,7 +113,9 @@ func (h healthHandler) answer(w http.ResponseWriter, endpoint string, checks map
 	verbose := query.Has("verbose")
 	excluded := make(map[string]bool)
 	for _, name := range query["exclude"] {
-		excluded[name] = true
+		if name != "" {
+			excluded[name] = true
+		}
 	}
 
 	var body bytes.Buffer
