@@ -31,9 +31,10 @@ func DialOptions() []grpc.DialOption {
 // as the context of the attempt, which is also how the stats handler finds it.
 type attempt struct {
 	context.Context
-	method string
-	sent   atomic.Bool
-	failed *attemptError
+	method    string
+	tokenTime uint64 // of tokenClock, before it was sent
+	sent      atomic.Bool
+	failed    *attemptError
 }
 
 type attemptKey struct{}
@@ -79,7 +80,7 @@ func recordAttempt(ctx context.Context, method string, req, reply any, cc *grpc.
 // refresh, which says nothing about the request.
 func recorded[Req, Resp any](stub unaryStub[Req, Resp]) unaryStub[Req, Resp] {
 	return func(ctx context.Context, req *Req, opts ...grpc.CallOption) (*Resp, error) {
-		record := &attempt{Context: ctx}
+		record := &attempt{Context: ctx, tokenTime: tokenClock.Load()}
 		resp, err := stub(record, req, opts...)
 		if err == nil || record.failed == nil {
 			return resp, err

@@ -8,11 +8,12 @@ import (
 	"go.uber.org/zap"
 )
 
-// New returns a clientv3.Client whose KV and Watcher ride on Reprise: reads are
+// New returns a clientv3.Client whose interfaces ride on Reprise: reads are
 // retried through every failure that may pass, writes exactly when they
-// certainly were not applied, and a write whose outcome is unknown ends with an
-// [AmbiguousError]; watches resume where they were (see [Watch]). All else of
-// the client works as from clientv3.New, including the token refresh and
+// certainly were not applied or may be applied twice, and a write whose outcome
+// is unknown ends with an [AmbiguousError]; watches resume where they were (see
+// [Watch]). docs/etcd-errors.md has the policy of each method. All else of the
+// client works as from clientv3.New, including the token refresh and
 // AutoSyncInterval.
 //
 // The configuration is changed as [Configure] describes. Close the client to
@@ -34,9 +35,10 @@ func New(cfg clientv3.Config, opts ...Option) (*clientv3.Client, error) {
 	}
 	parts := newParts(cli, set)
 	replaced := cli.Watcher
-	cli.KV, cli.Watcher = parts.KV, parts.Watcher
+	cli.KV, cli.Watcher, cli.Cluster = parts.KV, parts.Watcher, parts.Cluster
+	cli.Auth, cli.Maintenance = parts.Auth, parts.Maintenance
 	_ = replaced.Close() // it has no watch yet
-	cli.Lease = &leaseClosing{Lease: cli.Lease, before: parts.Close}
+	cli.Lease = &leaseClosing{Lease: parts.Lease, parts: parts, replaced: cli.Lease}
 	if every > 0 {
 		go autoSync(cli, every)
 	}

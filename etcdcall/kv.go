@@ -2,7 +2,6 @@ package etcdcall
 
 import (
 	"context"
-	"errors"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
@@ -116,7 +115,7 @@ func newKVStub(p *policy, remote pb.KVClient) *kvStub {
 		remote:  remote,
 		fetch:   bind(p, read, pb.KV_Range_FullMethodName, remote.Range),
 		look:    bind(p, read, pb.KV_Txn_FullMethodName, remote.Txn),
-		compact: bind(p, idempotentWrite, pb.KV_Compact_FullMethodName, remote.Compact),
+		compact: bindMethod(p, pb.KV_Compact_FullMethodName, remote.Compact),
 		writer:  newBlindWriter(p, remote),
 	}
 }
@@ -164,8 +163,7 @@ func (s *kvStub) Txn(ctx context.Context, req *pb.TxnRequest, _ ...grpc.CallOpti
 // Compact implements pb.KVClient. The answer that the revision is compacted
 // already, after an attempt that may have done it, is a success.
 func (s *kvStub) Compact(ctx context.Context, req *pb.CompactionRequest, _ ...grpc.CallOption) (*pb.CompactionResponse, error) {
-	resp, err := s.compact.callTwice(s.led(ctx), req, func(err error) (*pb.CompactionResponse, bool) {
-		return &pb.CompactionResponse{Header: &pb.ResponseHeader{}}, errors.Is(err, rpctypes.ErrCompacted)
-	})
+	done := doneOn(rpctypes.ErrCompacted, &pb.CompactionResponse{Header: &pb.ResponseHeader{}})
+	resp, err := s.compact.twice(ctx, req, done)
 	return resp, pack(err)
 }

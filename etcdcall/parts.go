@@ -9,35 +9,42 @@ import (
 	"google.golang.org/grpc"
 )
 
-// Parts are the interfaces of a client that ride on Reprise.
+// Parts are the interfaces of a client that ride on Reprise. They are safe for
+// concurrent use.
 type Parts struct {
-	KV      clientv3.KV
-	Watcher clientv3.Watcher
+	KV          clientv3.KV
+	Watcher     clientv3.Watcher
+	Lease       clientv3.Lease
+	Cluster     clientv3.Cluster
+	Auth        clientv3.Auth
+	Maintenance clientv3.Maintenance
 
 	close func()
 }
 
-// Close releases what Reprise made: it ends all watches, and releases the
-// records of exactly-once writes and the goroutines that keep them. It closes
-// nothing of the client under the parts. Closing again does nothing.
+// Close releases what Reprise made: it ends all watches, stops keeping leases
+// alive, and releases the records of exactly-once writes and the goroutines
+// that keep them. It closes nothing of the client under the parts. Closing
+// again does nothing.
 func (p *Parts) Close() error {
 	err := p.Watcher.Close()
 	if p.close != nil {
 		p.close()
 	}
-	return err
+	return errors.Join(err, p.Lease.Close())
 }
 
-// leaseClosing is the Lease of a client whose Close, which closes the Lease
-// while the connection still stands, is to release something before.
+// leaseClosing is the Lease of a client, which closes it while the connection
+// still stands, and so with it the Parts and what they took the place of.
 type leaseClosing struct {
 	clientv3.Lease
-	before func() error
+	parts    *Parts
+	replaced clientv3.Lease
 }
 
 // Close implements clientv3.Lease.
 func (l *leaseClosing) Close() error {
-	return errors.Join(l.before(), l.Lease.Close())
+	return errors.Join(l.parts.Close(), l.replaced.Close())
 }
 
 // Wrap builds the parts over a client that was made from [Configure], for those
@@ -59,8 +66,17 @@ func Wrap(cli *clientv3.Client, opts ...Option) (*Parts, error) {
 
 func newParts(cli *clientv3.Client, s settings) *Parts {
 	p := &policy{settings: s, cli: cli, grpc: grpcOptionsOf(cli)}
-	kv := newKV(p, cli.ActiveConnection())
-	return &Parts{KV: kv, Watcher: newPolicyWatcher(p, cli.ActiveConnection(), kv), close: kv.close}
+	conn := cli.ActiveConnection()
+	kv := newKV(p, conn)
+	return &Parts{
+		KV:          kv,
+		Watcher:     newPolicyWatcher(p, conn, kv),
+		Lease:       newLease(p, conn, clientv3.NewLease(cli)),
+		Cluster:     newCluster(p, conn),
+		Auth:        newAuth(p, conn),
+		Maintenance: newMaintenance(p, conn, clientv3.NewMaintenance(cli)),
+		close:       kv.close,
+	}
 }
 
 // grpcOptionsOf returns the gRPC options that cli gives to each call, which it

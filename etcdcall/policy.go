@@ -16,11 +16,23 @@ type class uint8
 const (
 	// read changes nothing: it is retried through every failure that may pass.
 	read class = iota
-	// idempotentWrite may be sent twice; see callTwice.
+	// idempotentWrite may be applied twice; see twice.
 	idempotentWrite
+	// guardedWrite cannot be applied twice; see isGuarded.
+	guardedWrite
 	// blindWrite is retried only when it certainly was not applied.
 	blindWrite
+	// once is never retried.
+	once
+	// stream is not retried once it is open; its consumer goes on by its own
+	// rules.
+	stream
 )
+
+// String returns the word that stands in docs/etcd-errors.md.
+func (c class) String() string {
+	return [...]string{"read", "idempotent write", "guarded write", "blind write", "once", "stream"}[c]
+}
 
 // policy is how one client makes its calls. It is not changed once made.
 type policy struct {
@@ -33,12 +45,30 @@ type policy struct {
 // context has no deadline needs an end of another kind.
 type bound[Req, Resp any] struct {
 	policy         *policy
+	class          class
 	method         string
+	leader         bool
 	timed, endless *reprise.Unary[Req, Resp]
 }
 
+// bindMethod binds an RPC as methodTable says.
+func bindMethod[Req, Resp any](p *policy, name string, stub unaryStub[Req, Resp]) bound[Req, Resp] {
+	m := methods[name]
+	b := bindTimed(p, m.class, name, stub, !m.unhurried)
+	b.leader = m.leader == leaderAlways
+	return b
+}
+
+// bind binds an RPC as of class c, whatever its class is in general. Its
+// context must come from led if it needs a leader.
 func bind[Req, Resp any](p *policy, c class, method string, stub unaryStub[Req, Resp]) bound[Req, Resp] {
-	return bindOptions(p, p.options(c), method, recorded(stub))
+	return bindTimed(p, c, method, stub, true)
+}
+
+func bindTimed[Req, Resp any](p *policy, c class, method string, stub unaryStub[Req, Resp], timed bool) bound[Req, Resp] {
+	b := bindOptions(p, p.options(c, timed), method, recorded(stub))
+	b.class = c
+	return b
 }
 
 // bindOptions is bind for a stub that records its attempts itself, if at all.
@@ -51,29 +81,50 @@ func bindOptions[Req, Resp any](p *policy, opts []reprise.CallOption, method str
 	}
 }
 
+// call makes the call and returns what it ended with.
 func (b *bound[Req, Resp]) call(ctx context.Context, req *Req, opts ...reprise.CallOption) (*Resp, error) {
-	if ctx != nil {
-		if _, ok := ctx.Deadline(); ok {
-			return b.timed.Call(ctx, req, opts...)
-		}
+	if ctx == nil {
+		return b.timed.Call(ctx, req)
+	}
+	if b.leader {
+		ctx = b.policy.led(ctx)
+	}
+	if _, ok := ctx.Deadline(); ok {
+		return b.timed.Call(ctx, req, opts...)
 	}
 	return b.endless.Call(ctx, req, opts...)
 }
 
+// do makes the call and returns what the caller gets.
+func (b *bound[Req, Resp]) do(ctx context.Context, req *Req) (*Resp, error) {
+	switch b.class {
+	case idempotentWrite:
+		return b.twice(ctx, req, nil)
+	case blindWrite:
+		resp, err := b.call(ctx, req)
+		return resp, writeError(b.method, err)
+	default:
+		resp, err := b.call(ctx, req)
+		return resp, readError(err)
+	}
+}
+
 // options are the call options for methods of class c.
-func (p *policy) options(c class) []reprise.CallOption {
+func (p *policy) options(c class, timed bool) []reprise.CallOption {
 	opts := []reprise.CallOption{
 		reprise.WithGRPCOptions(p.grpc...),
 		reprise.WithThrottle(p.throttle),
 	}
+	if timed && (c == read || c == idempotentWrite || c == guardedWrite) {
+		opts = append(opts, reprise.WithAttemptTimeout(p.attemptTimeout))
+	}
 	switch c {
 	case read:
-		return append(opts, reprise.WithAttemptTimeout(p.attemptTimeout), reprise.WithRetry(p.retryReads))
-	case idempotentWrite:
-		return append(opts, reprise.WithAttemptTimeout(p.attemptTimeout))
-	default:
-		return append(opts, reprise.WithRetry(p.retryWrites))
+		opts = append(opts, reprise.WithRetry(p.retryReads))
+	case blindWrite:
+		opts = append(opts, reprise.WithRetry(p.retryWrites))
 	}
+	return opts
 }
 
 func (p *policy) retryReads() reprise.Retryer {

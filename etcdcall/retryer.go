@@ -32,6 +32,11 @@ func OnWrites(bo reprise.Backoff) reprise.Retryer {
 // newRetryer makes the Retryer of one call. The client that the call belongs
 // to, if any, may refuse a retry that its rule would allow.
 func newRetryer(bo reprise.Backoff, of func(*rule) verdict, allows func(*rule) bool) reprise.Retryer {
+	return newJudge(bo, func(r *rule, _ error) verdict { return of(r) }, allows)
+}
+
+// newJudge is newRetryer for a verdict that looks at the error too.
+func newJudge(bo reprise.Backoff, of func(*rule, error) verdict, allows func(*rule) bool) reprise.Retryer {
 	limited, cleared := 0, 0
 	return reprise.OnErrorFunc(bo, func(err error) bool {
 		r := classify(err)
@@ -41,7 +46,7 @@ func newRetryer(bo reprise.Backoff, of func(*rule) verdict, allows func(*rule) b
 		if r.applied == NotApplied {
 			cleared++
 		}
-		if of(r) != retry {
+		if of(r, err) != retry {
 			return false
 		}
 		if r.limit > 0 {

@@ -14,11 +14,13 @@ type writer interface {
 	txn(ctx context.Context, req *pb.TxnRequest) (*pb.TxnResponse, error)
 }
 
-// blindWriter sends a write again only if it certainly was not applied.
+// blindWriter sends a write again only if it certainly was not applied, or if
+// it is a transaction that cannot be applied twice.
 type blindWriter struct {
 	putCall    bound[pb.PutRequest, pb.PutResponse]
 	deleteCall bound[pb.DeleteRangeRequest, pb.DeleteRangeResponse]
 	txnCall    bound[pb.TxnRequest, pb.TxnResponse]
+	guarded    bound[pb.TxnRequest, pb.TxnResponse]
 }
 
 func newBlindWriter(p *policy, remote pb.KVClient) *blindWriter {
@@ -26,20 +28,21 @@ func newBlindWriter(p *policy, remote pb.KVClient) *blindWriter {
 		putCall:    bind(p, blindWrite, pb.KV_Put_FullMethodName, remote.Put),
 		deleteCall: bind(p, blindWrite, pb.KV_DeleteRange_FullMethodName, remote.DeleteRange),
 		txnCall:    bind(p, blindWrite, pb.KV_Txn_FullMethodName, remote.Txn),
+		guarded:    bind(p, guardedWrite, pb.KV_Txn_FullMethodName, remote.Txn),
 	}
 }
 
 func (w *blindWriter) put(ctx context.Context, req *pb.PutRequest) (*pb.PutResponse, error) {
-	resp, err := w.putCall.call(ctx, req)
-	return resp, writeError(w.putCall.method, err)
+	return w.putCall.do(ctx, req)
 }
 
 func (w *blindWriter) deleteRange(ctx context.Context, req *pb.DeleteRangeRequest) (*pb.DeleteRangeResponse, error) {
-	resp, err := w.deleteCall.call(ctx, req)
-	return resp, writeError(w.deleteCall.method, err)
+	return w.deleteCall.do(ctx, req)
 }
 
 func (w *blindWriter) txn(ctx context.Context, req *pb.TxnRequest) (*pb.TxnResponse, error) {
-	resp, err := w.txnCall.call(ctx, req)
-	return resp, writeError(w.txnCall.method, err)
+	if isGuarded(req) {
+		return guardedTxn(ctx, &w.guarded, req)
+	}
+	return w.txnCall.do(ctx, req)
 }
