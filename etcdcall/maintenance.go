@@ -121,4 +121,3 @@ func at[Req, Resp any](
 	})
 	return b.do(ctx, req)
 }
-

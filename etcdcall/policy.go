@@ -54,19 +54,19 @@ type bound[Req, Resp any] struct {
 // bindMethod binds an RPC as methodTable says.
 func bindMethod[Req, Resp any](p *policy, name string, stub unaryStub[Req, Resp]) bound[Req, Resp] {
 	m := methods[name]
-	b := bindTimed(p, m.class, name, stub, !m.unhurried)
-	b.leader = m.leader == leaderAlways
+	opts := p.options(m.class)
+	if m.unhurried {
+		opts = append(opts, reprise.WithAttemptTimeout(0))
+	}
+	b := bindOptions(p, opts, name, recorded(stub))
+	b.class, b.leader = m.class, m.leader == leaderAlways
 	return b
 }
 
 // bind binds an RPC as of class c, whatever its class is in general. Its
 // context must come from led if it needs a leader.
 func bind[Req, Resp any](p *policy, c class, method string, stub unaryStub[Req, Resp]) bound[Req, Resp] {
-	return bindTimed(p, c, method, stub, true)
-}
-
-func bindTimed[Req, Resp any](p *policy, c class, method string, stub unaryStub[Req, Resp], timed bool) bound[Req, Resp] {
-	b := bindOptions(p, p.options(c, timed), method, recorded(stub))
+	b := bindOptions(p, p.options(c), method, recorded(stub))
 	b.class = c
 	return b
 }
@@ -110,12 +110,12 @@ func (b *bound[Req, Resp]) do(ctx context.Context, req *Req) (*Resp, error) {
 }
 
 // options are the call options for methods of class c.
-func (p *policy) options(c class, timed bool) []reprise.CallOption {
+func (p *policy) options(c class) []reprise.CallOption {
 	opts := []reprise.CallOption{
 		reprise.WithGRPCOptions(p.grpc...),
 		reprise.WithThrottle(p.throttle),
 	}
-	if timed && (c == read || c == idempotentWrite || c == guardedWrite) {
+	if c == read || c == idempotentWrite || c == guardedWrite {
 		opts = append(opts, reprise.WithAttemptTimeout(p.attemptTimeout))
 	}
 	switch c {

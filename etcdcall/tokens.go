@@ -19,12 +19,12 @@ type tokens struct {
 	remote func(context.Context, *pb.AuthenticateRequest) (*pb.AuthenticateResponse, error)
 
 	mu      sync.Mutex
-	last    token
+	last    authToken
 	current *tokenFetch
 }
 
-// token is one that was fetched.
-type token struct {
+// authToken is a token that was fetched.
+type authToken struct {
 	name, password string
 	response       *pb.AuthenticateResponse
 	began          uint64 // the moment at which its fetch began
@@ -89,7 +89,7 @@ func (t *tokens) fetchFor(ctx context.Context, f *tokenFetch, name, password str
 	f.err, f.gaveUp = err, ctx.Err() != nil
 	t.mu.Lock()
 	if err == nil {
-		t.last = token{name: name, password: password, response: resp, began: began}
+		t.last = authToken{name: name, password: password, response: resp, began: began}
 	}
 	t.current = nil
 	t.mu.Unlock()
