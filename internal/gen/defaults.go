@@ -37,7 +37,7 @@ func (e *emitter) defaults() {
 	e.deprecation(e.serviceDeprecated(), "")
 	option := e.ident(reprisePackage, "CallOption")
 	e.P("func ", n.defaults, "(extra ...", option, ") *", n.options, " {")
-	if throttling != nil && len(groups) > 0 {
+	if throttling != nil {
 		e.P("throttle := ", e.ident(reprisePackage, "WithThrottle"), "(", e.ident(reprisePackage, "NewThrottle"),
 			"(", decimal(throttling.MaxTokens), ", ", decimal(throttling.TokenRatio), "))")
 	}

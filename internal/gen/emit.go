@@ -39,7 +39,7 @@ func emitFile(p *protogen.Plugin, f *protogen.File, out output, policies *polici
 		g.P("// The source is deprecated.")
 	}
 	g.P()
-	if first {
+	if first && !out.foreign {
 		g.P("// Package ", out.name, " calls the services of ", f.Desc.Package(), " with retries, timeouts and")
 		g.P("// limits, which each client is given when it is made.")
 	}
@@ -48,6 +48,9 @@ func emitFile(p *protogen.Plugin, f *protogen.File, out output, policies *polici
 	g.P("// This fails to compile with a reprise package that is older than this code needs.")
 	g.P("const _ = ", reprisePackage.Ident("SupportPackageIsVersion1"))
 	for _, s := range f.Services {
+		if !hasMethods(s) {
+			continue
+		}
 		e := &emitter{GeneratedFile: g, file: f, service: s, names: namesOf(s), policies: policies}
 		e.callOptions()
 		e.defaults()

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 
 	"google.golang.org/protobuf/compiler/protogen"
@@ -30,9 +31,10 @@ type Options struct {
 //
 //   - service_config: the file that holds the gRPC service config.
 //   - package: the import path of the generated package, with ";name" after it
-//     if its name is not the last element of the path. Without it, the package
-//     lies in a directory below that of the messages, named after their package
-//     and the suffix.
+//     if its name is not the last element of the path. Its documentation is left
+//     to a file written by hand. Without this parameter, the package lies in a
+//     directory below that of the messages, named after their package and the
+//     suffix.
 //   - suffix: what the name of that directory ends with; "reprise" if not set.
 //   - max_attempts: the client's limit of attempts; 5 if not set (gRPC A6).
 //   - unused: "ignore" lets the config name services that are not generated.
@@ -64,7 +66,7 @@ func (o *Options) Set(name, value string) error {
 	return nil
 }
 
-// Generate adds to p a file for each file to generate that has services. It
+// Generate adds to p a file for each file to generate that has a service with methods. It
 // reports everything that is wrong with the service config at once.
 func (o *Options) Generate(p *protogen.Plugin) error {
 	p.SupportedFeatures = uint64(pluginpb.CodeGeneratorResponse_FEATURE_PROTO3_OPTIONAL |
@@ -75,12 +77,14 @@ func (o *Options) Generate(p *protogen.Plugin) error {
 	var services []protoreflect.ServiceDescriptor
 	var files []*protogen.File
 	for _, f := range p.Files {
-		if !f.Generate || len(f.Services) == 0 {
+		if !f.Generate {
 			continue
 		}
-		files = append(files, f)
 		for _, s := range f.Services {
 			services = append(services, s.Desc)
+		}
+		if slices.ContainsFunc(f.Services, hasMethods) {
+			files = append(files, f)
 		}
 	}
 	policies, err := o.policies(services)
@@ -103,6 +107,8 @@ func (o *Options) Generate(p *protogen.Plugin) error {
 	}
 	return nil
 }
+
+func hasMethods(s *protogen.Service) bool { return len(s.Methods) > 0 }
 
 // policies reads the service config and checks it against the services that
 // are generated.

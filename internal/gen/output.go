@@ -13,6 +13,9 @@ type output struct {
 	path protogen.GoImportPath
 	name protogen.GoPackageName
 	file string
+
+	// foreign: the user named the package, and documents it.
+	foreign bool
 }
 
 // outputOf places the code of f. The package of the messages cannot hold it:
@@ -28,6 +31,8 @@ func (o *Options) outputOf(f *protogen.File) (output, error) {
 			path: protogen.GoImportPath(importPath),
 			name: protogen.GoPackageName(name),
 			file: path.Join(importPath, base),
+
+			foreign: true,
 		}
 		if out.path == f.GoImportPath {
 			return output{}, fmt.Errorf("package=%s: %s has its messages there, and the stubs of protoc-gen-go-grpc "+
@@ -62,6 +67,9 @@ func newOutputPackage() *outputPackage {
 func (p *outputPackage) declare(f *protogen.File) error {
 	p.files++
 	for _, s := range f.Services {
+		if !hasMethods(s) {
+			continue
+		}
 		full := string(s.Desc.FullName())
 		n := namesOf(s)
 		for _, name := range []string{n.client, n.newClient, n.options, n.defaults} {

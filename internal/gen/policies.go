@@ -80,9 +80,9 @@ func (p *policies) describe(m *serviceconfig.MethodConfig) string {
 	switch {
 	case m.Retry != nil:
 		r := m.Retry
-		parts[0] = fmt.Sprintf("up to %d attempts after %s, with pauses of %v times %s to %v (±20%%)",
-			p.config.Attempts(r.MaxAttempts), codeList(r.Codes), r.InitialBackoff,
-			decimal(r.BackoffMultiplier), r.MaxBackoff)
+		parts[0] = fmt.Sprintf("up to %d attempts after %s, with pauses from %v to %v that grow by %s (±20%%)",
+			p.config.Attempts(r.MaxAttempts), codeList(r.Codes), r.InitialBackoff, r.MaxBackoff,
+			decimal(r.BackoffMultiplier))
 	case m.Hedging != nil:
 		h := m.Hedging
 		parts[0] = fmt.Sprintf("up to %d hedged attempts, %v apart", p.config.Attempts(h.MaxAttempts), h.Delay)

@@ -1,0 +1,2 @@
+// Package configured calls the services of gentest.v1 as kinds.json says.
+package configured
