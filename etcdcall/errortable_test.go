@@ -215,7 +215,42 @@ hold.
 		}
 		fmt.Fprintf(&b, "| %s | %s | %s | %v | %s | %s | %s |\n", r.name, code, sent, r.applied, word(r.read, r.limit), word(r.write, r.limit), r.action)
 	}
+	methodsDocument(&b)
 	return b.String()
+}
+
+func methodsDocument(b *strings.Builder) {
+	b.WriteString(`
+## Every method
+
+What each method does decides how it is called (the table in etcdcall/methods.go):
+
+- a *read* changes nothing and is retried through every failure that may pass;
+- an *idempotent write* may be applied twice, so it is retried like a read; if a later attempt is
+  refused with the answer in the column *done*, after one that may have done the work, the call
+  succeeds;
+- a *guarded write* is a transaction that writes only while a key has a certain revision, which its
+  own writes change: it cannot be applied twice and is retried; if a later attempt finds its guard
+  broken, the outcome is unknown;
+- a *blind write* is retried exactly when it was not applied;
+- a *stream* is not retried once it is open. Watches and the keeping alive of leases go on by their
+  own rules.
+
+Attempts of reads, idempotent and guarded writes are cut after 5 s (WithAttemptTimeout), those of
+blind writes are not, since that would make their outcome unknown. *Leader* says whether the server
+is asked to refuse the call at once while it knows of no leader.
+
+| method | class | leader | done | notes |
+|---|---|---|---|---|
+`)
+	for i := range methodTable {
+		m := &methodTable[i]
+		note := m.note
+		if m.unhurried {
+			note = strings.TrimPrefix(note+"; attempts have no timeout", "; ")
+		}
+		fmt.Fprintf(b, "| %s | %v | %v | %s | %s |\n", strings.TrimPrefix(m.name, "/etcdserverpb."), m.class, m.leader, m.done, note)
+	}
 }
 
 func word(v verdict, limit int) string {
