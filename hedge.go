@@ -250,10 +250,11 @@ type targets struct {
 }
 
 // redirect returns opts with the caller's targets replaced by those of t, and
-// without the caller's OnFinish functions.
-func (t *targets) redirect(opts []grpc.CallOption) []grpc.CallOption {
+// without the caller's OnFinish functions. The first n options are the
+// caller's, the others belong to the attempt already.
+func (t *targets) redirect(opts []grpc.CallOption, n int) []grpc.CallOption {
 	own := slices.Clone(opts)
-	for i, opt := range own {
+	for i, opt := range own[:n] {
 		switch opt.(type) {
 		case grpc.HeaderCallOption:
 			own[i] = grpc.Header(&t.header)
@@ -300,7 +301,7 @@ func (u *Unary[Req, Resp]) callHedged(ctx context.Context, req *Req, cs CallSett
 	answers := make([]answer, cs.rare.hedge.limit)
 	winner, err := hedgeCall(ctx, cs, func(ctx context.Context, own CallSettings, i int) (err error) {
 		a := &answers[i]
-		a.resp, err = u.stub(ctx, req, a.redirect(own.GRPC)...)
+		a.resp, err = u.stub(ctx, req, a.redirect(own.GRPC, len(cs.GRPC))...)
 		return err
 	})
 	finish(cs.GRPC, err)

@@ -180,7 +180,7 @@ func retry(ctx context.Context, cs CallSettings, call APICall, last outcome) err
 	l := loop{began: last.start}
 	for {
 		pause, ok := retryer.Retry(last.err)
-		if !ok && l.made == 0 && !cs.observed() && !(ctx.Err() != nil && isContextual(last.err)) {
+		if !ok && l.made == 0 && cs.rare == nil && !(ctx.Err() != nil && isContextual(last.err)) {
 			declined(cs.Throttle)
 			return last.err
 		}
