@@ -231,10 +231,16 @@ func TestHedgingNeedsABoundUnaryCall(t *testing.T) {
 	conn := serve(t, &server{}, grpc.WithChainUnaryInterceptor(UnaryClientInterceptor()), grpc.WithChainStreamInterceptor(StreamClientInterceptor()))
 	client := testpb.NewTestServiceClient(conn)
 	for name, call := range map[string]func() error{
-		"Invoke":       func() error { return Invoke(t.Context(), failing(nil).call, hedge) },
-		"Do":           func() error { _, err := Do(t.Context(), func(context.Context) (int, error) { return 0, nil }, hedge); return err },
-		"ServerStream": func() error { _, err := NewServerStream(client.StreamingOutputCall, hedge).Open(t.Context(), nil); return err },
-		"Stream":       func() error { _, err := NewStream(client.FullDuplexCall, hedge).Open(t.Context()); return err },
+		"Invoke": func() error { return Invoke(t.Context(), failing(nil).call, hedge) },
+		"Do": func() error {
+			_, err := Do(t.Context(), func(context.Context) (int, error) { return 0, nil }, hedge)
+			return err
+		},
+		"ServerStream": func() error {
+			_, err := NewServerStream(client.StreamingOutputCall, hedge).Open(t.Context(), nil)
+			return err
+		},
+		"Stream": func() error { _, err := NewStream(client.FullDuplexCall, hedge).Open(t.Context()); return err },
 		"unary interceptor": func() error {
 			_, err := client.UnaryCall(t.Context(), nil, PerCall(hedge))
 			return err

@@ -1,0 +1,202 @@
+package reprise
+
+import (
+	"errors"
+	"math"
+	"math/rand/v2"
+	"sync"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc/codes"
+)
+
+func TestRejectionFollowsTheFormula(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		k                 float64
+		requests, accepts int
+		want              float64
+	}{
+		{2, 0, 0, 0},
+		{2, 1, 0, 1.0 / 2},
+		{2, 9, 0, 9.0 / 10},
+		{2, 99, 0, 99.0 / 100},
+		{2, 100, 50, 0},
+		{2, 100, 49, 2.0 / 101},
+		{2, 100, 100, 0},
+		{1, 100, 50, 50.0 / 101},
+		{1.5, 100, 50, 25.0 / 101},
+		{0, 100, 40, 20.0 / 101},
+		{0.5, 100, 40, 20.0 / 101},
+		{math.NaN(), 100, 40, 20.0 / 101},
+	} {
+		throttle := NewAdaptiveThrottle(AdaptiveConfig{K: test.k})
+		for range test.requests {
+			throttle.Admit(1)
+		}
+		for range test.accepts {
+			throttle.Done(false)
+		}
+		if got := throttle.Rejection(); math.Abs(got-test.want) > 1e-12 {
+			t.Errorf("K=%v, %d requests, %d accepts: %v, want %v", test.k, test.requests, test.accepts, got, test.want)
+		}
+	}
+}
+
+func TestAdaptiveThrottleForgetsWhatLeftTheWindow(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		throttle := NewAdaptiveThrottle(AdaptiveConfig{Window: 32 * time.Second})
+		for range 10 { // one bucket is a second
+			throttle.Admit(1)
+			throttle.Done(true)
+			time.Sleep(time.Second)
+		}
+		if got, want := throttle.Rejection(), 10.0/11; got != want {
+			t.Errorf("%v, want %v", got, want)
+		}
+		time.Sleep(26 * time.Second) // the first five have left
+		if got, want := throttle.Rejection(), 5.0/6; got != want {
+			t.Errorf("%v, want %v", got, want)
+		}
+		time.Sleep(6 * time.Second)
+		if got := throttle.Rejection(); got != 0 {
+			t.Errorf("%v after all have left", got)
+		}
+		throttle.Admit(1)
+		time.Sleep(time.Hour)
+		if got := throttle.Rejection(); got != 0 {
+			t.Errorf("%v after an hour", got)
+		}
+	})
+}
+
+func TestAdaptiveThrottleInACall(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		u := 0.5
+		throttle := NewAdaptiveThrottle(AdaptiveConfig{RefusalPause: time.Second, Rand: func() float64 { return u }})
+		opts := []CallOption{onDown(steady(time.Minute)), WithThrottle(throttle)}
+		// An error that is not retried is an answer.
+		for range 10 {
+			if err := Invoke(t.Context(), failing(errMissing).call, opts...); err != errMissing { //nolint:errorlint // the very error is promised
+				t.Fatal(err)
+			}
+		}
+		if throttle.Rejection() != 0 {
+			t.Fatal("answers count as refusals")
+		}
+		throttle = NewAdaptiveThrottle(AdaptiveConfig{RefusalPause: time.Second, Rand: func() float64 { return u }})
+		opts[1] = WithThrottle(throttle)
+		// The first is sent; p = 1/2 and the draw 1/2 let the second pass
+		// too; at p = 2/3 the third is refused.
+		s, begin := failing(errDown), time.Now()
+		err := Invoke(t.Context(), s.call, opts...)
+		e := stopped(t, err, ReasonThrottled)
+		if e.Made != 2 || !errors.Is(err, errDown) {
+			t.Errorf("got %v", err)
+		}
+		wantElapsed(t, begin, time.Minute+time.Second) // with the pause of the refusal
+		// First attempts are refused too, after the same pause, and are
+		// told from a server's answer.
+		begin = time.Now()
+		err = Invoke(t.Context(), s.call, opts...)
+		if e := stopped(t, err, ReasonThrottled); e.Made != 0 || !errors.Is(err, ErrThrottled) {
+			t.Errorf("got %v", err)
+		}
+		wantElapsed(t, begin, time.Second)
+		wantCode(t, err, codes.Unavailable)
+		// The pause ends with the caller's patience.
+		begin = time.Now()
+		err = Invoke(t.Context(), s.call, append(opts, WithTimeout(time.Second/2))...)
+		wantElapsed(t, begin, time.Second) // WithTimeout starts with the first attempt
+		stopped(t, err, ReasonThrottled)
+	})
+}
+
+func TestACallerThatLoopsOverRefusedCallsDoesNotSpin(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		throttle := NewAdaptiveThrottle(AdaptiveConfig{})
+		s, begin, calls := failing(errDown), time.Now(), 0
+		for time.Since(begin) < 10*time.Second {
+			_ = Invoke(t.Context(), s.call, onDown(steady(time.Millisecond)), WithThrottle(throttle))
+			calls++
+		}
+		// A refused call takes 5 to 15 ms.
+		if calls > 2100 || len(s.began) > calls/4 {
+			t.Errorf("%d calls and %d attempts in 10 s", calls, len(s.began))
+		}
+	})
+}
+
+func TestRefusalPauses(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct{ given, low, high time.Duration }{
+		{0, 5 * time.Millisecond, 15 * time.Millisecond},
+		{-1, 0, 0},
+		{time.Second, time.Second / 2, 3 * time.Second / 2},
+		{math.MaxInt64, math.MaxInt64 / 4, math.MaxInt64},
+	} {
+		throttle := NewAdaptiveThrottle(AdaptiveConfig{RefusalPause: test.given})
+		for range 100 {
+			if p := throttle.RefusalPause(); p < test.low || p > test.high {
+				t.Fatalf("%v: a pause of %v", test.given, p)
+			}
+		}
+	}
+}
+
+// A server that takes 100 requests a second is asked for 1000: the throttle
+// lets through about K times what it takes, and opens when it recovers.
+func TestAdaptiveThrottleFindsTheServersCapacity(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		throttle := NewAdaptiveThrottle(AdaptiveConfig{Window: 10 * time.Second, RefusalPause: -1, Rand: rand.New(rand.NewPCG(1, 1)).Float64})
+		second := func(capacity int) (sent int) {
+			accepted := 0
+			for range 1000 {
+				if !throttle.Admit(1) {
+					continue
+				}
+				sent++
+				ok := accepted < capacity
+				if ok {
+					accepted++
+				}
+				throttle.Done(!ok)
+			}
+			time.Sleep(time.Second)
+			return sent
+		}
+		var sent int
+		for range 30 {
+			sent = second(100)
+		}
+		if sent < 150 || sent > 300 {
+			t.Errorf("under overload %d requests a second are sent, want about 200", sent)
+		}
+		for range 30 {
+			sent = second(1000)
+		}
+		if sent != 1000 {
+			t.Errorf("after the recovery %d requests a second are sent", sent)
+		}
+	})
+}
+
+func TestAdaptiveThrottleIsSafeForConcurrentUse(t *testing.T) {
+	t.Parallel()
+	var throttle AdaptiveThrottle
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			for range 500 {
+				throttle.Admit(1)
+				throttle.Done(false)
+				throttle.RefusalPause()
+			}
+		})
+	}
+	wg.Wait()
+	if throttle.total.requests != 4000 || throttle.total.accepts != 4000 {
+		t.Errorf("counted %+v", throttle.total)
+	}
+}

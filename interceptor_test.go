@@ -1,0 +1,123 @@
+package reprise
+
+import (
+	"context"
+	"net"
+	"slices"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	testpb "google.golang.org/grpc/interop/grpc_testing"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/peer"
+	"google.golang.org/grpc/status"
+	"google.golang.org/grpc/test/bufconn"
+)
+
+func TestUnaryInterceptorBringsThePolicyToAnyClient(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		s := scripted(step{code: codes.Unavailable}, step{code: codes.Unavailable}, step{})
+		client := testpb.NewTestServiceClient(serve(t, s, grpc.WithUnaryInterceptor(UnaryClientInterceptor(onDown(steady(time.Second))))))
+		var header, trailer metadata.MD
+		var from peer.Peer
+		resp, err := client.UnaryCall(t.Context(), &testpb.SimpleRequest{}, grpc.Header(&header), grpc.Trailer(&trailer), grpc.Peer(&from))
+		if err != nil || resp.GetUsername() != "3" {
+			t.Fatalf("%v, %v", resp, err)
+		}
+		if want := []time.Duration{0, time.Second, 2 * time.Second}; !slices.Equal(s.times(), want) {
+			t.Errorf("attempts at %v, want %v", s.times(), want)
+		}
+		if want := []string{"-", "1", "2"}; !slices.Equal(s.previous(), want) {
+			t.Errorf("attempt headers %q, want %q", s.previous(), want)
+		}
+		if !slices.Equal(header.Get("answer"), []string{"3"}) || !slices.Equal(trailer.Get("answer"), []string{"3"}) || from.Addr == nil {
+			t.Errorf("header %v, trailer %v, peer %v are not those of the last attempt", header, trailer, from)
+		}
+	})
+}
+
+func TestPerCallOverridesTheInterceptor(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		s := scripted(step{code: codes.Unavailable})
+		client := testpb.NewTestServiceClient(serve(t, s, grpc.WithUnaryInterceptor(UnaryClientInterceptor(onDown(steady(1)), WithMaxAttempts(4)))))
+		for _, test := range []struct {
+			opts []grpc.CallOption
+			want int
+		}{
+			{nil, 4},
+			{[]grpc.CallOption{PerCall(WithMaxAttempts(2))}, 2},
+			{[]grpc.CallOption{PerCall(WithMaxAttempts(2)), grpc.WaitForReady(true), PerCall(WithRetry(nil))}, 1},
+			{[]grpc.CallOption{PerCall()}, 4},
+			{nil, 4},
+		} {
+			before := s.calls()
+			_, err := client.UnaryCall(t.Context(), nil, test.opts...)
+			if n := s.calls() - before; n != test.want {
+				t.Errorf("%d attempts, want %d: %v", n, test.want, err)
+			}
+			wantCode(t, err, codes.Unavailable)
+		}
+	})
+}
+
+func TestTheCallersGRPCOptionsHoldOverTheInterceptors(t *testing.T) {
+	t.Parallel()
+	own, callers := grpc.MaxCallRecvMsgSize(1), grpc.MaxCallRecvMsgSize(2)
+	var got []grpc.CallOption
+	err := UnaryClientInterceptor(WithGRPCOptions(own))(t.Context(), "/m", nil, nil, nil,
+		func(_ context.Context, _ string, _, _ any, _ *grpc.ClientConn, opts ...grpc.CallOption) error {
+			got = opts
+			return nil
+		}, callers)
+	if err != nil || !slices.Equal(got, []grpc.CallOption{own, callers}) {
+		t.Errorf("%v, %v", got, err)
+	}
+}
+
+// With grpc-go's own retry on, each of Reprise's attempts may become several
+// on the wire; with it off, they are Reprise's alone.
+func TestAttemptsMultiplyUnlessGRPCsRetryIsOff(t *testing.T) {
+	const config = `{"methodConfig": [{"name": [{}], "retryPolicy": {"maxAttempts": 3,
+		"initialBackoff": "0.001s", "maxBackoff": "0.001s", "backoffMultiplier": 1, "retryableStatusCodes": ["UNAVAILABLE"]}}]}`
+	bubble(t, func(t *testing.T) {
+		for _, test := range []struct {
+			opts []grpc.DialOption
+			want int
+		}{{nil, 6}, {[]grpc.DialOption{grpc.WithDisableRetry()}, 2}} {
+			// Headers would commit grpc-go to the attempt.
+			s := &server{unary: func(context.Context, int, *testpb.SimpleRequest) (*testpb.SimpleResponse, error) { return nil, errDown }}
+			lis := bufconn.Listen(1 << 16)
+			srv := grpc.NewServer()
+			testpb.RegisterTestServiceServer(srv, s)
+			go func() { _ = srv.Serve(lis) }()
+			conn, err := grpc.NewClient("passthrough:///test", append(test.opts, grpc.WithDefaultServiceConfig(config),
+				grpc.WithTransportCredentials(insecure.NewCredentials()),
+				grpc.WithUnaryInterceptor(UnaryClientInterceptor(onDown(steady(time.Second)), WithMaxAttempts(2))),
+				grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return lis.DialContext(ctx) }))...)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, err = testpb.NewTestServiceClient(conn).UnaryCall(t.Context(), &testpb.SimpleRequest{})
+			stopped(t, err, ReasonAttempts)
+			if s.calls() != test.want {
+				t.Errorf("%d attempts reached the server, want %d", s.calls(), test.want)
+			}
+			_ = conn.Close()
+			srv.Stop()
+		}
+	})
+}
+
+func TestInterceptedStreamReportsALocalSendError(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		client := testpb.NewTestServiceClient(serve(t, flaky(nil)(), grpc.WithStreamInterceptor(StreamClientInterceptor(onDown(steady(1))))))
+		_, err := client.StreamingOutputCall(t.Context(), &testpb.StreamingOutputCallRequest{Payload: &testpb.Payload{Body: make([]byte, 100)}},
+			grpc.MaxCallSendMsgSize(10))
+		if status.Code(err) != codes.ResourceExhausted {
+			t.Errorf("got %v", err)
+		}
+	})
+}
