@@ -12,8 +12,9 @@ import (
 // retried through every failure that may pass, writes exactly when they
 // certainly were not applied or may be applied twice, and a write whose outcome
 // is unknown ends with an [AmbiguousError]; watches resume where they were (see
-// [Watch]). docs/etcd-errors.md has the policy of each method. All else of the
-// client works as from clientv3.New, including the token refresh and
+// [Watch]), and leases that are kept alive end no later than on the server (see
+// [LeaseKeeper]). docs/etcd-errors.md has the policy of each method. All else of
+// the client works as from clientv3.New, including the token refresh and
 // AutoSyncInterval.
 //
 // The configuration is changed as [Configure] describes. Close the client to

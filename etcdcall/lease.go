@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math"
 	"math/rand/v2"
+	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
@@ -12,31 +13,45 @@ import (
 	"google.golang.org/grpc"
 )
 
-// lease is the clientv3.Lease of this package: the calls of its own, and the
-// keeping alive of the clientv3.Lease that it stands on.
+// lease is the clientv3.Lease of this package: unary calls, and the keeping
+// alive of leases.
 type lease struct {
-	clientv3.Lease
+	*keeping
 	calls clientv3.Lease
 }
 
-// newLease puts the calls over keeper, which keeps leases alive and is closed
-// with the result.
-func newLease(p *policy, conn grpc.ClientConnInterface, keeper clientv3.Lease) *lease {
-	return &lease{Lease: keeper, calls: clientv3.NewLeaseFromLeaseClient(newLeaseStub(p, pb.NewLeaseClient(conn)), p.cli, 0)}
+func newLease(p *policy, conn grpc.ClientConnInterface) *lease {
+	remote := pb.NewLeaseClient(conn)
+	return &lease{
+		keeping: newKeeping(p, remote),
+		calls:   clientv3.NewLeaseFromLeaseClient(newLeaseStub(p, remote), p.cli, 0),
+	}
 }
 
 // Grant implements clientv3.Lease. The id is chosen here, so that an attempt
 // whose response was lost is found again and leaves no lease behind.
 func (l *lease) Grant(ctx context.Context, ttl int64) (*clientv3.LeaseGrantResponse, error) {
+	sent := time.Now()
 	resp, err := l.calls.Grant(ctx, ttl)
+	if err == nil {
+		l.mux.renewed(int64(resp.ID), sent, time.Duration(resp.TTL)*time.Second)
+	}
 	return resp, unpack(err)
 }
 
 // Revoke implements clientv3.Lease. When an earlier attempt of the same call
-// turns out to have done the work, the header of the response is empty.
+// turns out to have done the work, the header of the response is empty. The
+// keepers of the lease end.
 func (l *lease) Revoke(ctx context.Context, id clientv3.LeaseID) (*clientv3.LeaseRevokeResponse, error) {
 	resp, err := l.calls.Revoke(ctx, id)
-	return resp, unpack(err)
+	err = unpack(err)
+	switch {
+	case err == nil:
+		l.mux.gone(int64(id), LeaseRevoked)
+	case errors.Is(err, rpctypes.ErrLeaseNotFound):
+		l.mux.gone(int64(id), LeaseGone)
+	}
+	return resp, err
 }
 
 // TimeToLive implements clientv3.Lease.
@@ -51,9 +66,10 @@ func (l *lease) Leases(ctx context.Context) (*clientv3.LeaseLeasesResponse, erro
 	return resp, unpack(err)
 }
 
-// Close implements clientv3.Lease. Closing twice is harmless.
+// Close implements clientv3.Lease. It ends all keepers. Closing twice is harmless.
 func (l *lease) Close() error {
-	return errors.Join(l.calls.Close(), l.Lease.Close())
+	l.close()
+	return l.calls.Close()
 }
 
 // leaseStub makes the unary calls of Lease. Its errors are parcels. It has no

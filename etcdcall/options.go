@@ -20,6 +20,7 @@ type settings struct {
 	once           onceSettings
 	watchSilence   time.Duration
 	watchBuffer    int
+	leaseCheck     time.Duration
 }
 
 // The defaults. They suit a cluster with etcd's default heartbeat (100 ms) and

@@ -71,7 +71,7 @@ func newParts(cli *clientv3.Client, s settings) *Parts {
 	return &Parts{
 		KV:          kv,
 		Watcher:     newPolicyWatcher(p, conn, kv),
-		Lease:       newLease(p, conn, clientv3.NewLease(cli)),
+		Lease:       newLease(p, conn),
 		Cluster:     newCluster(p, conn),
 		Auth:        newAuth(p, conn),
 		Maintenance: newMaintenance(p, conn, clientv3.NewMaintenance(cli)),
