@@ -289,7 +289,9 @@ func (c *HealthChecker) tellHooks(old map[string]error, now HealthStatus) {
 	ctx := context.Background()
 	if told := c.uptimeTold; c.cfg.AddUptime != nil && !told.IsZero() {
 		c.uptimeTold = time.Now()
-		c.cfg.AddUptime(ctx, c.uptimeTold.Sub(told))
+		if d := c.uptimeTold.Sub(told); d > 0 {
+			c.cfg.AddUptime(ctx, d)
+		}
 	}
 	if now.Health == nil {
 		return

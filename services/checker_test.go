@@ -292,16 +292,20 @@ func TestHooksHearOfEachNameOverallHealthAndRealUptime(t *testing.T) {
 			}
 			j.lines = nil
 		}
-		check("version v1.2 0123456, up 0s, a true, b true, part true, health true")
+		check("version v1.2 0123456, a true, b true, part true, health true")
 		sick.Store(true)
 		time.Sleep(15 * time.Second)
 		synctest.Wait()
 		check("up 15s, a true, b true, part false, health false")
 		time.Sleep(5 * time.Second)
-		if err := c.Unregister("a"); err != nil {
+		if err := c.Register(&scripted{name: "c"}); err != nil {
 			t.Error(err)
 		}
-		check("up 5s, delete a, delete part, b true, health true")
+		check("up 5s, a true, b true, c true, part false, health false")
+		if err := errors.Join(c.Unregister("c"), c.Unregister("a")); err != nil {
+			t.Error(err)
+		}
+		check("delete c, a true, b true, part false, health false, delete a, delete part, b true, health true")
 		time.Sleep(2 * time.Second)
 		if err := c.Close(); err != nil {
 			t.Error(err)
@@ -311,6 +315,10 @@ func TestHooksHearOfEachNameOverallHealthAndRealUptime(t *testing.T) {
 			t.Error(err)
 		}
 		check("delete b, health true")
+		if err := c.Register(&scripted{name: "too late"}); err != nil {
+			t.Error(err)
+		}
+		check("")
 	})
 }
 

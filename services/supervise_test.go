@@ -3,7 +3,12 @@ package services_test
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -323,5 +328,25 @@ func TestAnUnknownEventKindNamesItself(t *testing.T) {
 	t.Parallel()
 	if got := services.EventKind(42).String(); got != "EventKind(42)" {
 		t.Error(got)
+	}
+}
+
+func TestAPanicOfRunCanBeLeftToEndTheProcess(t *testing.T) {
+	crash := func(t *testing.T) services.Service {
+		return launch(t, services.Config{
+			Name: "svc", CrashOnPanic: true, Restart: doubling(0),
+			Run: func(context.Context, *services.Status) error { panic("left alone") },
+		})
+	}
+	if slices.Contains(flag.Args(), "crash") { // in the process made below
+		<-crash(t).(services.Ender).Done()
+		select {}
+	}
+	leakFree(t)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	out, err := exec.CommandContext(ctx, os.Args[0], "-test.run=^"+t.Name()+"$", "crash").CombinedOutput()
+	if err == nil || !strings.Contains(string(out), "panic: left alone") {
+		t.Errorf("%v\n%s", err, out)
 	}
 }
