@@ -49,6 +49,8 @@ var rules = []rule{
 	{path: "serviceconfig", allow: with(grpc, module)},
 	{path: "services", allow: with(grpc, module, module+"/services"), deny: []string{module + "/etcdcall"}},
 	{path: "gaxcall", deny: with(heavy, "go.etcd.io", module+"/etcdcall", module+"/services")},
+	// services imports testing: duplicate names are found in tests.
+	{path: "otelcall/otelhealth", deny: with(without(heavy, "testing"), "go.etcd.io", "github.com/googleapis/gax-go", module+"/etcdcall")},
 	{path: "otelcall", deny: with(heavy, "go.etcd.io", "github.com/googleapis/gax-go", module+"/etcdcall")},
 	{path: "etcdcall", deny: with(heavy, "github.com/googleapis/gax-go", "github.com/bufbuild", module+"/services")},
 	{path: "cmd", deny: without(heavy, "testing")},
