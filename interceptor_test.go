@@ -2,19 +2,16 @@ package reprise
 
 import (
 	"context"
-	"net"
 	"slices"
 	"testing"
 	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/credentials/insecure"
 	testpb "google.golang.org/grpc/interop/grpc_testing"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
-	"google.golang.org/grpc/test/bufconn"
 )
 
 func TestUnaryInterceptorBringsThePolicyToAnyClient(t *testing.T) {
@@ -89,24 +86,13 @@ func TestAttemptsMultiplyUnlessGRPCsRetryIsOff(t *testing.T) {
 		}{{nil, 6}, {[]grpc.DialOption{grpc.WithDisableRetry()}, 2}} {
 			// Headers would commit grpc-go to the attempt.
 			s := &server{unary: func(context.Context, int, *testpb.SimpleRequest) (*testpb.SimpleResponse, error) { return nil, errDown }}
-			lis := bufconn.Listen(1 << 16)
-			srv := grpc.NewServer()
-			testpb.RegisterTestServiceServer(srv, s)
-			go func() { _ = srv.Serve(lis) }()
-			conn, err := grpc.NewClient("passthrough:///test", append(test.opts, grpc.WithDefaultServiceConfig(config),
-				grpc.WithTransportCredentials(insecure.NewCredentials()),
-				grpc.WithUnaryInterceptor(UnaryClientInterceptor(onDown(steady(time.Second)), WithMaxAttempts(2))),
-				grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return lis.DialContext(ctx) }))...)
-			if err != nil {
-				t.Fatal(err)
-			}
-			_, err = testpb.NewTestServiceClient(conn).UnaryCall(t.Context(), &testpb.SimpleRequest{})
+			conn := serveRetrying(t, s, append(test.opts, grpc.WithDefaultServiceConfig(config),
+				grpc.WithUnaryInterceptor(UnaryClientInterceptor(onDown(steady(time.Second)), WithMaxAttempts(2))))...)
+			_, err := testpb.NewTestServiceClient(conn).UnaryCall(t.Context(), &testpb.SimpleRequest{})
 			stopped(t, err, ReasonAttempts)
 			if s.calls() != test.want {
 				t.Errorf("%d attempts reached the server, want %d", s.calls(), test.want)
 			}
-			_ = conn.Close()
-			srv.Stop()
 		}
 	})
 }

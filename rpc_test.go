@@ -85,8 +85,15 @@ func (s *server) FullDuplexCall(io grpc.BidiStreamingServer[testpb.StreamingOutp
 	return s.duplex(s.enter(io.Context()), io)
 }
 
-// serve starts s and returns a connection to it. Both end before the test.
+// serve starts s and returns a connection to it, on which gRPC itself does not
+// retry. Both end before the test.
 func serve(t testing.TB, s *server, opts ...grpc.DialOption) *grpc.ClientConn {
+	t.Helper()
+	return serveRetrying(t, s, append(opts, grpc.WithDisableRetry())...)
+}
+
+// serveRetrying is serve without a word on gRPC's own retry.
+func serveRetrying(t testing.TB, s *server, opts ...grpc.DialOption) *grpc.ClientConn {
 	t.Helper()
 	lis := bufconn.Listen(1 << 16)
 	srv := grpc.NewServer()
@@ -97,7 +104,7 @@ func serve(t testing.TB, s *server, opts ...grpc.DialOption) *grpc.ClientConn {
 		_ = srv.Serve(lis)
 	}()
 	conn, err := grpc.NewClient("passthrough:///test", append(opts,
-		grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithDisableRetry(),
+		grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return lis.DialContext(ctx) }))...)
 	if err != nil {
 		t.Fatal(err)
