@@ -1,12 +1,16 @@
 package services_test
 
 import (
+	"context"
 	"os"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
+	"github.com/reprise-go/reprise"
 	"github.com/reprise-go/reprise/services"
 )
 
@@ -100,4 +104,56 @@ func TestTheDocumentSaysWhatEachStateAnswers(t *testing.T) {
 	if !slices.Equal(named, states) {
 		t.Errorf("the document answers for %v", named)
 	}
+}
+
+// The program of the document, with what it takes for granted.
+func TestTheProgramOfTheDocumentRuns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fed := 0
+		connect := func(context.Context) (*feed, error) {
+			if fed++; fed == 1 {
+				return nil, errBoom
+			}
+			return new(feed), nil
+		}
+		web := services.New(services.Config{Name: "web"})
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+
+		checker := services.NewChecker("", "")
+		feeder := services.New(services.Config{
+			Name:        "feeder",
+			ManualReady: true,
+			Run: func(ctx context.Context, status *services.Status) error {
+				conn, err := connect(ctx)
+				if err != nil {
+					return err // Restart decides
+				}
+				status.Ready(nil)
+				return conn.Feed(ctx)
+			},
+			Restart: func() reprise.Retryer {
+				return reprise.OnErrorFunc(reprise.Backoff{}, func(error) bool { return true })
+			},
+		})
+		config := services.RunConfig{Checker: checker, Drain: 5 * time.Second, Signals: noSignals}
+		time.AfterFunc(30*time.Second, func() {
+			if ready, report := checker.IsReady(); !ready || len(report) != 2 {
+				t.Errorf("%v", report)
+			}
+		})
+		if err := services.Run(ctx, config, feeder, web); err != nil {
+			t.Error(err)
+		}
+		if fed != 2 {
+			t.Errorf("connected %d times", fed)
+		}
+	})
+}
+
+type feed struct{}
+
+func (*feed) Feed(ctx context.Context) error {
+	<-ctx.Done()
+	return ctx.Err()
 }
