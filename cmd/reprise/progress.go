@@ -53,7 +53,7 @@ func (l *lines) print(format string, args ...any) {
 
 func counted(c drill.Count) string {
 	return fmt.Sprintf("%d calls, %d acknowledged, %d not, %d under way",
-		c.Offered, c.Acknowledged, c.Failed, c.Offered-c.Acknowledged-c.Failed)
+		c.Offered, c.Acknowledged, c.Failed, c.UnderWay())
 }
 
 // bars is progress for a terminal: a bar for each phase, one below the other.

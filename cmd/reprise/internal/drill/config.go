@@ -64,5 +64,5 @@ func (c *Config) quiet() time.Duration {
 	if c.Target != nil {
 		return 0
 	}
-	return min(max(c.Duration/5, 500*time.Millisecond), 3*time.Second)
+	return min(max(c.Duration/5, time.Second), 3*time.Second)
 }

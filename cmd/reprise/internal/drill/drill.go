@@ -64,7 +64,15 @@ func drillSide(ctx context.Context, cfg *Config, c Contender) (result *Side, err
 	if err != nil {
 		return nil, err
 	}
+	if err := s.warmUp(ctx); err != nil {
+		return nil, err
+	}
 	starting()
+	ctx, cancel := context.WithCancel(ctx)
+	defer func() {
+		cancel()
+		s.load.drain()
+	}()
 	if err := s.run(ctx); err != nil {
 		return nil, err
 	}
@@ -92,6 +100,21 @@ func closeAll(clients []*clientv3.Client) error {
 	return errors.Join(errs...)
 }
 
+// warmUp connects the clients, so that the first calls need not wait for that.
+func (s *side) warmUp(ctx context.Context) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, reachTime, errNoAnswer)
+	defer cancel()
+	for _, cli := range s.load.clients {
+		if _, err := cli.Get(ctx, s.venue.prefix); err != nil {
+			if ctx.Err() != nil {
+				err = context.Cause(ctx)
+			}
+			return err
+		}
+	}
+	return nil
+}
+
 // run offers the load, first without faults and then with them, lets the calls
 // under way end, and judges.
 func (s *side) run(ctx context.Context) error {
@@ -100,6 +123,9 @@ func (s *side) run(ctx context.Context) error {
 		s.lasting(ctx, "undisturbed", quiet, func(timeUp <-chan struct{}) { s.load.offer(ctx, false, timeUp) })
 	}
 	from := s.elapsed()
+	if err := s.keepsUp(); err != nil {
+		return err
+	}
 	err := s.trouble(ctx)
 	until := s.elapsed()
 	drained := s.phase("calls under way", s.cfg.Timeout)
@@ -119,6 +145,18 @@ func (s *side) run(ctx context.Context) error {
 	return nil
 }
 
+// keepsUp returns an error if the calls offered without faults were too many
+// for this machine: what faults do to an overloaded cluster says nothing. Calls
+// under way are abandoned then.
+func (s *side) keepsUp() error {
+	c := s.load.calls.count()
+	if late := c.UnderWay() + c.Failed; late <= c.Offered/2 {
+		return nil
+	}
+	return fmt.Errorf("%d of %d calls were answered without any fault: the machine is too slow or too busy for --rate %d",
+		c.Acknowledged, c.Offered, s.cfg.Rate)
+}
+
 // trouble offers the load while faults strike, if they do.
 func (s *side) trouble(ctx context.Context) error {
 	if s.venue.cluster == nil {
@@ -127,6 +165,8 @@ func (s *side) trouble(ctx context.Context) error {
 	}
 	var err error
 	s.lasting(ctx, "under faults", s.cfg.Duration, func(timeUp <-chan struct{}) {
+		ctx, cancel := context.WithTimeoutCause(ctx, s.cfg.Duration+recoveryTime, errNoRecovery)
+		defer cancel()
 		u := newUnrest(s.venue.cluster, func(f Fault) { s.cfg.Watch.Struck(s.result.Name, f) })
 		strikes := schedule(s.cfg.Seed, s.cfg.Duration, len(s.venue.cluster.Members()))
 		over := make(chan struct{})
@@ -139,6 +179,11 @@ func (s *side) trouble(ctx context.Context) error {
 	})
 	return err
 }
+
+// recoveryTime is how long a fault may last beyond the time of the drill.
+const recoveryTime = 30 * time.Second
+
+var errNoRecovery = fmt.Errorf("the cluster did not recover from a fault within %v", recoveryTime)
 
 // history reads every change the side made. The last one is a mark of the
 // drill's own.

@@ -2,6 +2,7 @@ package drill
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"sync"
@@ -31,20 +32,31 @@ type kvLoad struct {
 // kvKeys is how many keys there are: few enough that writes of one key overlap.
 const kvKeys = 64
 
+// maxUnderWay bounds how many calls wait for an answer at once. Those offered
+// beyond it fail at once, as they would in a program that protects itself.
+const maxUnderWay = 2000
+
+var errTooMany = errors.New("too many calls are under way")
+
 // offer offers calls at the load's rate until ctx ends or stop is closed. Each
 // runs on its own, until its deadline or the end of ctx; see drain.
 func (l *kvLoad) offer(ctx context.Context, faulty bool, stop <-chan struct{}) {
 	gap := time.Second / time.Duration(l.rate)
-	due := time.Now()
-	for wait(ctx, time.Until(due), stop) {
-		if time.Now().Before(due) {
-			continue // timers may be early by less than a millisecond
+	start := time.Now()
+	for i := 0; ; i++ {
+		due := start.Add(gap * time.Duration(i))
+		if !wait(ctx, time.Until(due), stop) {
+			return
 		}
 		n := l.next
 		l.next++
+		if l.calls.count().UnderWay() >= maxUnderWay {
+			l.calls.offered.Add(1)
+			l.calls.add(call{faulty: faulty, outcome: etcdcall.NotApplied, err: errTooMany})
+			continue
+		}
 		l.calls.offered.Add(1)
 		l.running.Go(func() { l.call(ctx, n, faulty, due) })
-		due = due.Add(gap)
 	}
 }
 

@@ -26,6 +26,9 @@ type Count struct {
 	Offered, Acknowledged, Failed int64
 }
 
+// UnderWay is how many calls have not ended.
+func (c Count) UnderWay() int64 { return c.Offered - c.Acknowledged - c.Failed }
+
 // nobody watches.
 type nobody struct{}
 

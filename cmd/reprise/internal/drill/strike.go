@@ -47,6 +47,9 @@ func (u *unrest) run(ctx context.Context, strikes []strike, timeUp <-chan struct
 	if err == nil {
 		wait(ctx, forever, timeUp)
 	}
+	if err == nil && ctx.Err() != nil {
+		err = context.Cause(ctx)
+	}
 	return u.count, errors.Join(err, u.heal(ctx))
 }
 

@@ -20,17 +20,27 @@ type venue struct {
 	first   int64             // the revision after which the drill's writes come
 }
 
+// Heartbeat and election timeout of the members: short, so that the drill sees
+// many elections, yet long enough that a busy machine does not start them by
+// itself.
+const (
+	tick     = 20 * time.Millisecond
+	election = 200 * time.Millisecond
+)
+
 // Times that clean-up and reaching a cluster may take.
 const (
 	reachTime   = 5 * time.Second
 	cleanUpTime = 10 * time.Second
 )
 
+var errNoAnswer = fmt.Errorf("no answer within %v", reachTime)
+
 func open(ctx context.Context, cfg *Config, side string) (*venue, error) {
 	if cfg.Target != nil {
 		return openTarget(ctx, cfg.Target, side)
 	}
-	c, err := etcdtest.Start(ctx, etcdtest.WithMembers(3))
+	c, err := etcdtest.Start(ctx, etcdtest.WithMembers(3), etcdtest.WithTick(tick, election))
 	if err != nil {
 		return nil, err
 	}
@@ -44,7 +54,7 @@ func openTarget(ctx context.Context, t *Target, side string) (*venue, error) {
 		return nil, fmt.Errorf("endpoints %v: %w", t.Client.Endpoints, err)
 	}
 	v := &venue{config: t.Client, prefix: t.Prefix + side + "/", own: cli}
-	ctx, cancel := context.WithTimeoutCause(ctx, reachTime, fmt.Errorf("no answer within %v", reachTime))
+	ctx, cancel := context.WithTimeoutCause(ctx, reachTime, errNoAnswer)
 	defer cancel()
 	r, err := cli.Get(ctx, v.prefix, clientv3.WithPrefix(), clientv3.WithLimit(1))
 	if err != nil {
