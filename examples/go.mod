@@ -10,6 +10,7 @@ tool (
 
 require (
 	github.com/reprise-go/reprise v0.0.0
+	go.uber.org/goleak v1.3.0
 	google.golang.org/grpc v1.85.0
 	google.golang.org/protobuf v1.36.12
 )

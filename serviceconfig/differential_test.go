@@ -15,8 +15,14 @@ import (
 	"github.com/reprise-go/reprise/serviceconfig"
 )
 
+// What grpc-go makes of a config is in no other types.
+type (
+	grpcConfig = grpc.ServiceConfig //nolint:staticcheck // see above
+	grpcMethod = grpc.MethodConfig  //nolint:staticcheck // see above
+)
+
 // grpcParser returns the parser of grpc-go, which a name resolver may use.
-func grpcParser(t testing.TB) func(doc string) (*grpc.ServiceConfig, error) {
+func grpcParser(t testing.TB) func(doc string) (*grpcConfig, error) {
 	t.Helper()
 	r := manual.NewBuilderWithScheme("oracle")
 	r.InitialState(resolver.State{})
@@ -30,12 +36,12 @@ func grpcParser(t testing.TB) func(doc string) (*grpc.ServiceConfig, error) {
 	conn.Connect()
 	cc := <-built
 	t.Cleanup(func() { conn.Close() })
-	return func(doc string) (*grpc.ServiceConfig, error) {
+	return func(doc string) (*grpcConfig, error) {
 		result := cc.ParseServiceConfig(doc)
 		if result.Err != nil {
 			return nil, result.Err
 		}
-		return result.Config.(*grpc.ServiceConfig), nil
+		return result.Config.(*grpcConfig), nil
 	}
 }
 
@@ -155,7 +161,7 @@ func TestParseAgreesWithGRPCExceptWhereTheTextSaysOtherwise(t *testing.T) {
 }
 
 // sameMethods compares what both know of each method that either names.
-func sameMethods(t *testing.T, name string, c *serviceconfig.Config, theirs *grpc.ServiceConfig) {
+func sameMethods(t *testing.T, name string, c *serviceconfig.Config, theirs *grpcConfig) {
 	t.Helper()
 	count := 0
 	for _, m := range c.Methods {
@@ -178,7 +184,7 @@ func sameMethods(t *testing.T, name string, c *serviceconfig.Config, theirs *grp
 	}
 }
 
-func sameEntry(t *testing.T, name string, m serviceconfig.MethodConfig, their grpc.MethodConfig) {
+func sameEntry(t *testing.T, name string, m serviceconfig.MethodConfig, their grpcMethod) {
 	t.Helper()
 	if (m.Timeout != 0) != (their.Timeout != nil) || their.Timeout != nil && m.Timeout != *their.Timeout {
 		t.Errorf("%s: timeout %v, grpc-go %v", name, m.Timeout, their.Timeout)

@@ -12,8 +12,6 @@ import (
 	"github.com/reprise-go/reprise/serviceconfig"
 )
 
-func ptr[T any](v T) *T { return &v }
-
 const whole = `{
   "loadBalancingConfig": [{"round_robin": {}}],
   "loadBalancingPolicy": "round_robin",
@@ -49,10 +47,10 @@ func TestEveryFieldIsReadExactly(t *testing.T) {
 	want := []serviceconfig.MethodConfig{
 		{
 			Names:            []serviceconfig.Name{{Service: "a.B", Method: "C"}, {Service: "a.B", Method: "D"}},
-			WaitForReady:     ptr(true),
+			WaitForReady:     new(true),
 			Timeout:          1500 * time.Millisecond,
-			MaxRequestBytes:  ptr(uint32(0)),
-			MaxResponseBytes: ptr(uint32(math.MaxUint32)),
+			MaxRequestBytes:  new(uint32(0)),
+			MaxResponseBytes: new(uint32(math.MaxUint32)),
 			Retry: &serviceconfig.RetryPolicy{
 				MaxAttempts:       9,
 				InitialBackoff:    500 * time.Nanosecond,
@@ -63,7 +61,7 @@ func TestEveryFieldIsReadExactly(t *testing.T) {
 		},
 		{
 			Names:        []serviceconfig.Name{{Service: "a.B"}},
-			WaitForReady: ptr(false),
+			WaitForReady: new(false),
 			Hedging: &serviceconfig.HedgingPolicy{
 				MaxAttempts:   3,
 				Delay:         500 * time.Millisecond,

@@ -32,6 +32,9 @@ func (s *server) call(_ context.Context, cs reprise.CallSettings) error {
 	return s.errs[min(len(s.times), len(s.errs))-1]
 }
 
+// same reports whether err is want itself, not only like it.
+func same(err, want error) bool { return err == want } //nolint:errorlint // identity is what is promised
+
 func unavailable() error { return status.Error(codes.Unavailable, "down") }
 
 const policies = `{
@@ -65,7 +68,7 @@ func TestARetryPolicyMakesTheAttemptsAndPausesOfA6(t *testing.T) {
 			}
 		}
 		s = &server{errs: []error{status.Error(codes.Aborted, "")}}
-		if err := reprise.Invoke(t.Context(), s.call, p.CallOptions("/a.B/Retried")...); err != s.errs[0] || len(s.times) != 1 {
+		if err := reprise.Invoke(t.Context(), s.call, p.CallOptions("/a.B/Retried")...); !same(err, s.errs[0]) || len(s.times) != 1 {
 			t.Errorf("of a code not listed: got %v after %d attempts, want the error itself after 1", err, len(s.times))
 		}
 	})
@@ -170,7 +173,7 @@ func TestExtraOptionsGoBeforeTheConfig(t *testing.T) {
 	t.Parallel()
 	p := serviceconfig.NewPolicy(mustParse(t, policies), reprise.WithRetry(nil))
 	s := &server{errs: []error{unavailable()}}
-	if err := reprise.Invoke(t.Context(), s.call, p.CallOptions("/a.B/Retried")...); err != s.errs[0] || len(s.times) != 1 {
+	if err := reprise.Invoke(t.Context(), s.call, p.CallOptions("/a.B/Retried")...); !same(err, s.errs[0]) || len(s.times) != 1 {
 		t.Errorf("got %v after %d attempts, want the error itself after 1", err, len(s.times))
 	}
 	empty := serviceconfig.NewPolicy(&serviceconfig.Config{})

@@ -96,7 +96,7 @@ func script(t *testing.T, dir string) string {
 	}
 	path := filepath.Join(dir, "protoc-gen-go-reprise")
 	text := "#!/bin/sh\n" + asPlugin + "=1 exec '" + self + "'\n"
-	if err := os.WriteFile(path, []byte(text), 0o700); err != nil { //nolint:gosec // it is a program
+	if err := os.WriteFile(path, []byte(text), 0o700); err != nil {
 		t.Fatal(err)
 	}
 	return path

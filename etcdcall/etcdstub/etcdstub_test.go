@@ -88,14 +88,12 @@ func TestOnlyReadsAreRetriedByDefault(t *testing.T) {
 	}
 }
 
-func TestTheClientsStandForThoseOfEtcd(t *testing.T) {
-	t.Parallel()
-	var (
-		_ etcdserverpb.KVClient          = etcdstub.NewKVClient(nil, nil).AsKVClient()
-		_ etcdserverpb.WatchClient       = etcdstub.NewWatchClient(nil, nil).AsWatchClient()
-		_ etcdserverpb.LeaseClient       = etcdstub.NewLeaseClient(nil, nil).AsLeaseClient()
-		_ etcdserverpb.ClusterClient     = etcdstub.NewClusterClient(nil, nil).AsClusterClient()
-		_ etcdserverpb.MaintenanceClient = etcdstub.NewMaintenanceClient(nil, nil).AsMaintenanceClient()
-		_ etcdserverpb.AuthClient        = etcdstub.NewAuthClient(nil, nil).AsAuthClient()
-	)
-}
+// The clients stand for those of etcd.
+var (
+	_ func() etcdserverpb.KVClient          = (*etcdstub.KVClient)(nil).AsKVClient
+	_ func() etcdserverpb.WatchClient       = (*etcdstub.WatchClient)(nil).AsWatchClient
+	_ func() etcdserverpb.LeaseClient       = (*etcdstub.LeaseClient)(nil).AsLeaseClient
+	_ func() etcdserverpb.ClusterClient     = (*etcdstub.ClusterClient)(nil).AsClusterClient
+	_ func() etcdserverpb.MaintenanceClient = (*etcdstub.MaintenanceClient)(nil).AsMaintenanceClient
+	_ func() etcdserverpb.AuthClient        = (*etcdstub.AuthClient)(nil).AsAuthClient
+)

@@ -151,12 +151,3 @@ func TestACustomerIsToldWhyReprisePutAnEndToIt(t *testing.T) {
 		t.Errorf("the log does not name the method:\n%s", log)
 	}
 }
-
-func TestAWrongScriptIsRefused(t *testing.T) {
-	t.Parallel()
-	for _, text := range []string{"Place=nope", "Place", "Place=ok,"} {
-		if _, err := shop.ParseScript(text); err == nil {
-			t.Errorf("%q was taken", text)
-		}
-	}
-}

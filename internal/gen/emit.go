@@ -83,7 +83,8 @@ func (e *emitter) deprecation(is bool, comments protogen.Comments) {
 }
 
 func (e *emitter) serviceDeprecated() bool {
-	return e.service.Desc.Options().(*descriptorpb.ServiceOptions).GetDeprecated()
+	o, _ := e.service.Desc.Options().(*descriptorpb.ServiceOptions)
+	return o.GetDeprecated()
 }
 
 func (e *emitter) callOptions() {
@@ -148,7 +149,7 @@ func (e *emitter) method(m *protogen.Method) {
 	} else {
 		e.P(strings.TrimRight(leading.String(), "\n"))
 	}
-	e.deprecation(m.Desc.Options().(*descriptorpb.MethodOptions).GetDeprecated(), leading)
+	e.deprecation(optionsOf(m).GetDeprecated(), leading)
 	params, args := e.request(m)
 	e.P("func (c *", e.names.client, ") ", m.GoName, "(ctx ", e.ident(contextPackage, "Context"), params,
 		", opts ...", e.ident(reprisePackage, "CallOption"), ") (", e.result(m), ", error) {")

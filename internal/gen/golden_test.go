@@ -56,6 +56,26 @@ func TestTheOutputIsWhatIsCheckedIn(t *testing.T) {
 	}
 }
 
+func TestTheExampleIsUpToDate(t *testing.T) {
+	t.Parallel()
+	const dir = "../../examples/orders"
+	if _, err := os.Stat(dir); err != nil {
+		t.Skip("the examples are a module of their own, which is not here")
+	}
+	req, err := request.New(t.Context(), []request.Root{{Dir: dir}},
+		"paths=source_relative,service_config="+dir+"/orders.json", "orders.proto")
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp := respond(t, req)
+	if len(resp.File) != 1 {
+		t.Errorf("got %d files, want 1: %s", len(resp.File), resp.GetError())
+	}
+	if err := request.Check(dir, resp); err != nil {
+		t.Errorf("%v; run go generate ./... there", err)
+	}
+}
+
 func TestTheOutputDependsOnTheSourcesAlone(t *testing.T) {
 	t.Parallel()
 	for _, tt := range goldens {
@@ -123,11 +143,9 @@ func TestAWrongParameterIsExplained(t *testing.T) {
 		"service_config=nobody.json": `service config: open nobody.json`,
 	} {
 		resp, err := gen.Respond(newRequest(t, opt, "kinds.proto"))
-		got := ""
+		got := resp.GetError()
 		if err != nil {
 			got = err.Error()
-		} else {
-			got = resp.GetError()
 		}
 		if !strings.Contains(got, want) {
 			t.Errorf("%s: got %q, want %q", opt, got, want)

@@ -27,7 +27,7 @@ func (p *policies) of(m *protogen.Method) *serviceconfig.MethodConfig {
 	if p.config != nil {
 		return p.config.Method(fullMethod(m))
 	}
-	switch m.Desc.Options().(*descriptorpb.MethodOptions).GetIdempotencyLevel() {
+	switch optionsOf(m).GetIdempotencyLevel() {
 	case descriptorpb.MethodOptions_NO_SIDE_EFFECTS, descriptorpb.MethodOptions_IDEMPOTENT:
 		return idempotent
 	}
@@ -37,6 +37,11 @@ func (p *policies) of(m *protogen.Method) *serviceconfig.MethodConfig {
 // fullMethod returns the name of m as it goes over the wire.
 func fullMethod(m *protogen.Method) string {
 	return fmt.Sprintf("/%s/%s", m.Parent.Desc.FullName(), m.Desc.Name())
+}
+
+func optionsOf(m *protogen.Method) *descriptorpb.MethodOptions {
+	o, _ := m.Desc.Options().(*descriptorpb.MethodOptions)
+	return o
 }
 
 func (p *policies) throttling() *serviceconfig.RetryThrottling {

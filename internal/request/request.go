@@ -12,7 +12,6 @@ import (
 	"github.com/bufbuild/protocompile/reporter"
 	_ "github.com/grpc-ecosystem/grpc-gateway/v2/protoc-gen-openapiv2/options" // for imports, see New
 	_ "google.golang.org/genproto/googleapis/api/annotations"                  // for imports, see New
-	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/reflect/protoregistry"
 	"google.golang.org/protobuf/types/pluginpb"
@@ -51,7 +50,7 @@ func New(ctx context.Context, roots []Root, parameter string, files ...string) (
 	if err != nil {
 		return nil, err
 	}
-	request := &pluginpb.CodeGeneratorRequest{FileToGenerate: files, Parameter: proto.String(parameter)}
+	request := &pluginpb.CodeGeneratorRequest{FileToGenerate: files, Parameter: new(parameter)}
 	var paths []string
 	var add func(f protoreflect.FileDescriptor)
 	add = func(f protoreflect.FileDescriptor) {

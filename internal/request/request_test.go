@@ -7,7 +7,6 @@ import (
 	"strings"
 	"testing"
 
-	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/pluginpb"
 
 	"github.com/reprise-go/reprise/internal/request"
@@ -81,13 +80,13 @@ func TestNoFileLeavesTheOutputDirectory(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	for _, f := range []*pluginpb.CodeGeneratorResponse_File{
-		{Name: proto.String("../x.go")},
-		{Name: proto.String("/x.go")},
-		{Name: proto.String("")},
-		{Name: proto.String("x.go"), InsertionPoint: proto.String("here")},
+		{Name: new("../x.go")},
+		{Name: new("/x.go")},
+		{Name: new("")},
+		{Name: new("x.go"), InsertionPoint: new("here")},
 	} {
 		resp := &pluginpb.CodeGeneratorResponse{File: []*pluginpb.CodeGeneratorResponse_File{
-			{Name: proto.String("first.go")}, f,
+			{Name: new("first.go")}, f,
 		}}
 		if err := request.Write(dir, resp); err == nil {
 			t.Errorf("%v was written", f)
@@ -96,7 +95,7 @@ func TestNoFileLeavesTheOutputDirectory(t *testing.T) {
 	if entries, err := os.ReadDir(dir); err != nil || len(entries) != 0 {
 		t.Errorf("got %v, %v: want nothing written", entries, err)
 	}
-	if err := request.Write(dir, &pluginpb.CodeGeneratorResponse{Error: proto.String("no")}); err == nil || err.Error() != "no" {
+	if err := request.Write(dir, &pluginpb.CodeGeneratorResponse{Error: new("no")}); err == nil || err.Error() != "no" {
 		t.Errorf("got %v, want the error of the response", err)
 	}
 }

@@ -11,7 +11,6 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
-	"google.golang.org/protobuf/proto"
 
 	"github.com/reprise-go/reprise"
 	"github.com/reprise-go/reprise/internal/gen/gentest"
@@ -31,7 +30,7 @@ type kinds interface {
 	AsKindsClient() gentest.KindsClient
 }
 
-func request(v int64) *gentest.Request { return &gentest.Request{Value: proto.Int64(v)} }
+func request(v int64) *gentest.Request { return &gentest.Request{Value: new(v)} }
 
 // list reads a stream of List to its end.
 func list(ctx context.Context, c kinds) ([]int64, error) {

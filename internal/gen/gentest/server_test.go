@@ -15,7 +15,6 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/grpc/test/bufconn"
-	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/emptypb"
 
 	"github.com/reprise-go/reprise/internal/gen/gentest"
@@ -70,7 +69,7 @@ func (s *server) play(errs ...error) {
 }
 
 func response(r *gentest.Request) *gentest.Response {
-	return &gentest.Response{Value: proto.Int64(r.GetValue() + 1)}
+	return &gentest.Response{Value: new(r.GetValue() + 1)}
 }
 
 func (s *server) Get(ctx context.Context, r *gentest.Request) (*gentest.Response, error) {
@@ -95,7 +94,7 @@ func (s *server) List(r *gentest.Request, stream grpc.ServerStreamingServer[gent
 		return err
 	}
 	for i := range int64(3) {
-		if err := stream.Send(&gentest.Response{Value: proto.Int64(r.GetValue() + i)}); err != nil {
+		if err := stream.Send(&gentest.Response{Value: new(r.GetValue() + i)}); err != nil {
 			return err
 		}
 	}
@@ -111,7 +110,7 @@ func (s *server) Upload(stream grpc.ClientStreamingServer[gentest.Request, gente
 	for {
 		r, err := stream.Recv()
 		if errors.Is(err, io.EOF) {
-			return stream.SendAndClose(&gentest.Response{Value: proto.Int64(sum)})
+			return stream.SendAndClose(&gentest.Response{Value: new(sum)})
 		}
 		if err != nil {
 			return err
