@@ -4,42 +4,35 @@ import (
 	"context"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	v3 "go.etcd.io/etcd/client/v3"
 )
 
-// claim is one place in a queue: the key that stands for it, from its creation
-// until it is given up or lost.
+// claim is one place in a queue: the key that stands for it, from before its
+// creation until it is given up or lost.
 type claim struct {
-	key  string
-	term *term
+	queue *queue
+	term  *term
+	key   string
+	// slot is the number of the key's name, 0 if the name is not the queue's.
+	slot int
+	// rivals is the prefix of the keys that the claim has to wait for, where
+	// they are older than its own.
+	rivals string
+
 	// rev is the create revision of the key, which is the place in the queue
 	// and the fencing token. It is 0 until it is known.
 	rev int64
-	// value is what the key said when it was found to exist already.
-	value string
+	// header is that of the response that showed the claim at the head.
+	header *pb.ResponseHeader
+	// uncertain says that a request to create the key had an unknown outcome.
+	uncertain bool
+
 	// ctx ends when the claim is given up or lost; the cause says which.
 	ctx context.Context
 	end context.CancelCauseFunc
-	// admitted is closed when the claim has come to the head of the queue.
-	admitted chan struct{}
-	header   *pb.ResponseHeader
-
-	// uncertain says that the key may come into being though its creation has
-	// failed.
-	uncertain bool
-	// listed is what was read when the key was created.
-	listed *listing
-
-	// Guarded by the queue's mutex once the claim has joined it:
-	joined    bool
-	complete  bool // the roster has every key that is older than this one
-	relisting bool
-	isHead    bool // the claim is admitted
-}
-
-func newClaim(t *term, key string) *claim {
-	c := &claim{key: key, term: t, admitted: make(chan struct{})}
-	c.ctx, c.end = context.WithCancelCause(t.ctx)
-	return c
+	// unguard ends the watch over the key, if there is one; guarded by the
+	// mutex of who holds the claim.
+	unguard func()
 }
 
 // lose ends a claim whose key is gone.
@@ -57,4 +50,24 @@ func (c *claim) loss() error {
 		return &LostError{Key: c.key, Rev: c.rev, Err: cause}
 	}
 	return cause
+}
+
+// own is true in the store while the key of c is there.
+func (c *claim) own() v3.Cmp {
+	return v3.Compare(v3.CreateRevision(c.key), "=", c.rev)
+}
+
+// guard makes the claim hear of the deletion of its key.
+func (c *claim) guard() {
+	if c.unguard == nil {
+		c.unguard = c.queue.watch(c.key, c.rev, func() { c.lose(errDeleted) })
+	}
+}
+
+// give ends the claim of a holder who gives it up.
+func (c *claim) give() {
+	c.end(ErrLockReleased)
+	if c.unguard != nil {
+		c.unguard()
+	}
 }

@@ -15,29 +15,28 @@ const establishTimeout = 5 * time.Second
 
 var errWatchEnded = errors.New("concurrency: the watch ended without an error")
 
-// follower is told what lies under a prefix and what happens there.
+// follower is told what a key or prefix holds and what happens there.
 type follower interface {
-	// restarted is called with a snapshot of the prefix: at the beginning, and
+	// restarted is called with a snapshot: at the beginning, and
 	// after a break that may have hidden events.
 	restarted(snapshot *v3.GetResponse)
 	// moved is called with the events that followed, in order.
 	moved(batch *v3.WatchResponse)
 }
 
-// followed says what is followed.
+// followed says what is followed, and by which options.
 type followed struct {
-	prefix string
-	// watch and get are options beyond v3.WithPrefix.
+	key        string
 	watch, get []v3.OpOption
 }
 
-// follow tells f what lies under a prefix and what happens there until ctx ends.
-// It is one long-lived watch:
+// follow tells f what a key or prefix holds and what happens there until ctx
+// ends. It is one long-lived watch:
 //
 //  1. begin a watch from now, and wait until it stands. From now, and not from
 //     a revision of the past: etcd serves the latter from a loop that runs ten
 //     times a second.
-//  2. read the prefix, linearizably. The read is later than the beginning of
+//  2. read, linearizably. The read is later than the beginning of
 //     the watch, so that nothing can happen unseen between the two. What the
 //     watch reports of revisions up to the read is in the read already.
 //  3. pass on the events, in order.
@@ -62,13 +61,13 @@ func followOnce(ctx context.Context, cli *v3.Client, what followed, f follower, 
 	late := time.AfterFunc(establishTimeout, cancel)
 	defer late.Stop()
 
-	events := cli.Watch(ctx, what.prefix, append([]v3.OpOption{v3.WithPrefix(), v3.WithCreatedNotify()}, what.watch...)...)
+	events := cli.Watch(ctx, what.key, append([]v3.OpOption{v3.WithCreatedNotify()}, what.watch...)...)
 	if created := <-events; created.Err() != nil {
 		return created.Err()
 	} else if !created.Created {
 		return errWatchEnded
 	}
-	snapshot, err := cli.Get(ctx, what.prefix, append([]v3.OpOption{v3.WithPrefix()}, what.get...)...)
+	snapshot, err := cli.Get(ctx, what.key, what.get...)
 	if err != nil {
 		return err
 	}

@@ -2,8 +2,6 @@ package concurrency
 
 import (
 	"context"
-	"fmt"
-	"math/rand/v2"
 	"sync"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -28,8 +26,8 @@ type Mutex struct {
 	mu   sync.Mutex
 	held *claim // nil while the lock is not held through this Mutex
 	last *claim // what Key and Header speak of
-	// leaving is a claim whose Unlock has failed.
-	leaving *claim
+	// leaving is closed when the lock is given back after Unlock has failed.
+	leaving <-chan struct{}
 }
 
 // NewMutex returns the lock of the name pfx. Its keys lie under pfx + "/".
@@ -51,8 +49,8 @@ func (m *Mutex) Lock(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	c, err := m.s.queue(m.pfx, oneAtATime).acquire(ctx, t, uniqueKey(m.pfx, t), "")
-	if err != nil {
+	c := m.s.claim(t, m.pfx, "", "")
+	if err := c.acquire(ctx, ""); err != nil {
 		return err
 	}
 	m.hold(c)
@@ -67,15 +65,9 @@ func (m *Mutex) TryLock(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	q, c := m.s.queue(m.pfx, oneAtATime), newClaim(t, uniqueKey(m.pfx, t))
-	err = q.enter(ctx, c, "", nobody(m.pfx))
-	switch {
-	case err != nil:
-		q.abandon(c)
+	c := m.s.claim(t, m.pfx, "", "")
+	if err := c.tryAcquire(ctx, nobody(m.pfx)); err != nil {
 		return err
-	case !c.isHead:
-		c.end(ErrLocked)
-		return ErrLocked
 	}
 	m.hold(c)
 	return nil
@@ -90,38 +82,33 @@ func (m *Mutex) TryLock(ctx context.Context) error {
 // be called again to wait for that.
 func (m *Mutex) Unlock(ctx context.Context) error {
 	m.mu.Lock()
-	c := m.held
-	again := c == nil
-	if again {
-		c = m.leaving
-	}
+	c, leaving := m.held, m.leaving
 	m.held, m.leaving = nil, nil
 	m.mu.Unlock()
-	if c == nil {
+	switch {
+	case c != nil:
+		leaving, _, err := c.giveBack(ctx)
+		m.leave(leaving)
+		return err
+	case leaving == nil:
 		return ErrLockReleased
 	}
-	return m.release(ctx, c, again)
+	select {
+	case <-leaving:
+		return nil
+	case <-ctx.Done():
+		m.leave(leaving)
+		return ctx.Err()
+	}
 }
 
-func (m *Mutex) release(ctx context.Context, c *claim, again bool) error {
-	q, lost := m.s.queue(m.pfx, oneAtATime), c.loss()
-	c.end(ErrLockReleased)
-	q.leave(c)
-	if lost != nil && !again {
-		return lost
+// leave remembers a release that goes on in the background.
+func (m *Mutex) leave(leaving <-chan struct{}) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if leaving != nil && m.held == nil {
+		m.leaving = leaving
 	}
-	found, err := q.release(ctx, c)
-	if err != nil {
-		q.abandon(c)
-		m.mu.Lock()
-		m.leaving = c
-		m.mu.Unlock()
-		return err
-	}
-	if found == missing && !again {
-		return &LostError{Key: c.key, Rev: c.rev, Err: errDeleted}
-	}
-	return nil
 }
 
 // Ctx returns a context to hold the lock under. It ends when the lock is
@@ -129,16 +116,16 @@ func (m *Mutex) release(ctx context.Context, c *claim, again bool) error {
 // is before the lease can have expired. Its cause is ErrLockReleased or a
 // [*LostError]. If the lock is not held, it has ended already.
 //
-// The first call for each Lock begins to follow the lock's prefix, if nobody on
-// this session is waiting for the same lock anyway.
+// The first call after each Lock begins to watch the holder's key, in the
+// background.
 func (m *Mutex) Ctx() context.Context {
 	m.mu.Lock()
+	defer m.mu.Unlock()
 	c := m.held
-	m.mu.Unlock()
 	if c == nil {
 		return endedContext
 	}
-	m.s.queue(m.pfx, oneAtATime).join(c)
+	c.guard()
 	return c.ctx
 }
 
@@ -164,7 +151,7 @@ func (m *Mutex) IsOwner() v3.Cmp {
 	if m.held == nil {
 		return v3.Compare(v3.CreateRevision(m.pfx), "=", -1)
 	}
-	return v3.Compare(v3.CreateRevision(m.held.key), "=", m.held.rev)
+	return m.held.own()
 }
 
 // Key returns the key that stands for the holder, or "" if the lock is not held.
@@ -192,12 +179,6 @@ func (m *Mutex) hold(c *claim) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.held, m.last, m.leaving = c, c, nil
-}
-
-// uniqueKey returns a key that is new each time, so that no other claim, past or
-// present, can be taken for it.
-func uniqueKey(prefix string, t *term) string {
-	return fmt.Sprintf("%s%x-%016x", prefix, int64(t.lease), rand.Uint64())
 }
 
 // endedContext is the context of a lock that is not held.

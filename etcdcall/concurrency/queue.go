@@ -2,251 +2,111 @@ package concurrency
 
 import (
 	"context"
+	"strconv"
 	"sync"
-	"time"
 
 	v3 "go.etcd.io/etcd/client/v3"
 )
 
-// linger is how long a queue is followed after nobody of this session stands in
-// it any more, so that a lock that is taken again and again keeps one watch.
-const linger = 30 * time.Second
-
-// heads says how many entries at the head of a queue are admitted together.
-type heads func(order []*entry) int
-
-// oneAtATime admits the oldest entry alone.
-func oneAtATime(order []*entry) int { return min(len(order), 1) }
-
 // queue is the line of those who wait for what a prefix stands for: the keys
 // under the prefix, in the order of their creation. It is one object for all
-// claims that a session has there, and one watch, of deletions only, serves them
-// all: a claim is listed with all that are older, so that it has to hear of
-// nothing but their going.
+// claims that a session has there.
+//
+// The queue names the keys of its claims. A name belongs to one claim at a time,
+// from before its key is created until the key is certainly gone, so that a
+// claim never takes the key of another for its own. Names are used again, since
+// etcd remembers every name until it is compacted, and looks at all of them when
+// it reads the prefix; and so that a session that comes again and again is known
+// by the same key to those that wait for it.
 type queue struct {
 	session *Session
 	prefix  string
-	heads   heads
 
-	mu     sync.Mutex
-	claims map[string]*claim
-	roster *roster // nil until the watch stands
-	// underWay counts listings.
-	underWay int
-	stop     context.CancelFunc
-	idle     *time.Timer
+	// refs counts claims and watches; guarded by the session's mutex.
+	refs int
+
+	mu      sync.Mutex
+	slots   int   // how many names there are
+	free    []int // those that no claim has
+	watches map[string]*keyWatch
+	idle    []*keyWatch // those that nobody waits for, the latest last
 }
 
-// queue returns the queue of a prefix.
-func (s *Session) queue(prefix string, admits heads) *queue {
+// retain returns the queue of a prefix. Each retain must be followed by a
+// forget.
+func (s *Session) retain(prefix string) *queue {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	q := s.queues[prefix]
 	if q == nil {
-		q = &queue{session: s, prefix: prefix, heads: admits, claims: make(map[string]*claim)}
+		q = &queue{session: s, prefix: prefix, watches: make(map[string]*keyWatch)}
 		s.queues[prefix] = q
 	}
+	q.refs++
 	return q
 }
 
-// wait waits until c is admitted. It returns why not if c is lost or ctx ends
-// before.
-func (q *queue) wait(ctx context.Context, c *claim) error {
-	select {
-	case <-c.admitted:
-		return nil
-	case <-c.ctx.Done():
-		return c.loss()
-	case <-ctx.Done():
-		return ctx.Err()
+func (q *queue) retain() {
+	q.session.mu.Lock()
+	defer q.session.mu.Unlock()
+	q.refs++
+}
+
+func (q *queue) forget() {
+	q.session.mu.Lock()
+	defer q.session.mu.Unlock()
+	if q.refs--; q.refs == 0 {
+		delete(q.session.queues, q.prefix)
 	}
 }
 
-// listing makes a listing by which the roster will be kept, within list:
-// deletions that happen meanwhile are remembered.
-func (q *queue) listing(list func() error) error {
+// claim returns a claim to a new place in the queue of prefix. Its key lies
+// under prefix + kind, and it waits for older keys under prefix + rivals.
+func (s *Session) claim(t *term, prefix, kind, rivals string) *claim {
+	q := s.retain(prefix)
 	q.mu.Lock()
-	q.underWay++
-	if q.roster != nil && q.roster.deleted == nil {
-		q.roster.deleted = make(map[string]int64)
+	var slot int
+	if n := len(q.free); n > 0 {
+		slot, q.free = q.free[n-1], q.free[:n-1]
+	} else {
+		q.slots++
+		slot = q.slots
 	}
 	q.mu.Unlock()
-	err := list()
-	q.mu.Lock()
-	if q.underWay--; q.underWay == 0 && q.roster != nil {
-		q.roster.deleted = nil
-	}
-	q.mu.Unlock()
-	return err
+	key := prefix + kind + strconv.FormatInt(int64(t.lease), 16) + "-" + s.mark + "-" + strconv.Itoa(slot)
+	return newClaim(q, t, key, slot, prefix+rivals)
 }
 
-// follows reports whether the prefix is being followed.
-func (q *queue) follows() bool {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	return q.stop != nil
+// claimAs is claim with a key of the caller's own.
+func (s *Session) claimAs(t *term, prefix, key string) *claim {
+	return newClaim(s.retain(prefix), t, key, 0, prefix)
 }
 
-// join makes c hear of its admission and its loss.
-func (q *queue) join(c *claim) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if c.joined {
-		return
-	}
-	c.joined = true
-	q.claims[c.key] = c
-	q.start()
-	if q.roster != nil {
-		q.place(c)
-		q.admit()
-	}
+func newClaim(q *queue, t *term, key string, slot int, rivals string) *claim {
+	c := &claim{queue: q, term: t, key: key, slot: slot, rivals: rivals}
+	c.ctx, c.end = context.WithCancelCause(t.ctx)
+	return c
 }
 
-// leave ends the interest in c.
-func (q *queue) leave(c *claim) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if c.joined && q.claims[c.key] == c {
-		delete(q.claims, c.key)
-		q.rest()
-	}
-}
-
-// place finds c its place in the roster, or that it is lost.
-func (q *queue) place(c *claim) {
-	if c.rev <= q.roster.base {
-		c.complete = true
-	} else if c.listed != nil {
-		q.roster.merge(c.listed, c)
-		c.complete = c.listed.covers(c)
-	}
-	if !q.roster.has(c.key, c.rev) {
-		q.lose(c)
-	}
-}
-
-func (q *queue) lose(c *claim) {
-	c.lose(errDeleted)
-	delete(q.claims, c.key)
-}
-
-// admit tells the claims at the head of the queue.
-func (q *queue) admit() {
-	order := q.roster.order
-	for _, e := range order[:q.heads(order)] {
-		c := q.claims[e.key]
-		switch {
-		case c == nil || c.isHead || e.create != c.rev:
-		case c.complete:
-			c.isHead = true
-			close(c.admitted)
-		case !c.relisting:
-			c.relisting = q.session.spawn(func() { q.relist(c) })
-		}
-	}
-}
-
-// relist lists a claim again whose first listing was cut short, now that all
-// who were in that are gone.
-func (q *queue) relist(c *claim) {
-	_ = q.listing(func() error {
-		resp, err := repeatable(c.ctx, func(ctx context.Context) (*v3.GetResponse, error) {
-			return q.session.client.Get(ctx, q.prefix, listOptions...)
-		})
+// vacate lets the name of c, whose key is certainly gone, be used again.
+func (c *claim) vacate() {
+	q := c.queue
+	if c.slot != 0 {
 		q.mu.Lock()
-		defer q.mu.Unlock()
-		c.relisting = false
-		if err != nil || q.roster == nil || q.claims[c.key] != c {
-			return err
-		}
-		c.listed = &listing{resp.Kvs, resp.Header.Revision, resp.More}
-		q.place(c)
-		q.admit()
-		return nil
-	})
+		q.free = append(q.free, c.slot)
+		q.mu.Unlock()
+	}
+	q.forget()
 }
 
-// start begins to follow the prefix unless it is followed already.
-func (q *queue) start() {
-	if q.idle != nil {
-		q.idle.Stop()
-	}
-	if q.stop != nil {
-		return
-	}
-	ctx, stop := context.WithCancel(q.session.life)
-	q.stop = stop
-	what := followed{
-		prefix: q.prefix,
-		watch:  []v3.OpOption{v3.WithFilterPut()},
-		get:    []v3.OpOption{v3.WithKeysOnly()},
-	}
-	q.session.spawn(func() {
-		defer stop()
-		_ = follow(ctx, q.session.client, what, &following{queue: q, ctx: ctx})
-	})
+// youngest reads the two youngest keys under prefix: for a claim that has just
+// created its own key there, that one and the one before it.
+func youngest(prefix string, opts ...v3.OpOption) v3.Op {
+	return v3.OpGet(prefix, append(opts, v3.WithPrefix(), v3.WithKeysOnly(), v3.WithLimit(2),
+		v3.WithSort(v3.SortByCreateRevision, v3.SortDescend))...)
 }
 
-// rest stops following the prefix after a while if nobody joins.
-func (q *queue) rest() {
-	if len(q.claims) > 0 {
-		return
-	}
-	if q.idle == nil {
-		q.idle = time.AfterFunc(linger, q.sleep)
-		return
-	}
-	q.idle.Reset(linger)
-}
-
-func (q *queue) sleep() {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if len(q.claims) > 0 || q.stop == nil {
-		return
-	}
-	q.stop()
-	q.stop, q.roster = nil, nil
-}
-
-// following is what one watch tells the queue. A watch that the queue has
-// stopped may still speak; it is not heard.
-type following struct {
-	*queue
-	ctx context.Context
-}
-
-// restarted implements follower.
-func (f *following) restarted(snapshot *v3.GetResponse) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.ctx.Err() != nil {
-		return
-	}
-	f.roster = newRoster(snapshot.Kvs, snapshot.Header.Revision)
-	if f.underWay > 0 {
-		f.roster.deleted = make(map[string]int64)
-	}
-	for _, c := range f.claims {
-		f.place(c)
-	}
-	f.admit()
-}
-
-// moved implements follower.
-func (f *following) moved(batch *v3.WatchResponse) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.ctx.Err() != nil {
-		return
-	}
-	for _, ev := range batch.Events {
-		key, rev := string(ev.Kv.Key), ev.Kv.ModRevision
-		f.roster.delete(key, rev)
-		if c := f.claims[key]; c != nil && c.rev < rev {
-			f.lose(c)
-		}
-	}
-	f.admit()
+// nobody holds if there is no key under prefix.
+func nobody(prefix string) v3.Cmp {
+	return v3.Compare(v3.CreateRevision(prefix), "=", 0).WithPrefix()
 }

@@ -3,6 +3,8 @@ package concurrency
 import (
 	"context"
 	"errors"
+	"math/rand/v2"
+	"strconv"
 	"sync"
 	"time"
 
@@ -23,6 +25,8 @@ type Session struct {
 	client  *v3.Client
 	options sessionOptions
 
+	// mark tells this session from others that keep the same lease.
+	mark string
 	// life ends with Close, Orphan, or the context that the session was given.
 	life context.Context
 	end  context.CancelCauseFunc
@@ -59,6 +63,7 @@ func NewSession(client *v3.Client, opts ...SessionOption) (*Session, error) {
 		}
 	}
 	s := &Session{client: client, options: o, queues: make(map[string]*queue)}
+	s.mark = strconv.FormatUint(uint64(rand.Uint32()), 16)
 	s.life, s.end = context.WithCancelCause(context.WithoutCancel(o.ctx))
 
 	ctx, cancel := context.WithTimeout(o.ctx, o.grantTimeout)

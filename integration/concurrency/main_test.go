@@ -35,12 +35,6 @@ func must(t testing.TB, err error) {
 	}
 }
 
-// plainClient makes a client of clientv3.
-func plainClient(t testing.TB, c *etcdtest.Cluster) *clientv3.Client {
-	t.Helper()
-	return c.Client(t)
-}
-
 // newClient makes a client of etcdcall.
 func newClient(t testing.TB, c *etcdtest.Cluster) *clientv3.Client {
 	t.Helper()

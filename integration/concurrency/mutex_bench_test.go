@@ -13,128 +13,147 @@ import (
 	raw "go.etcd.io/etcd/client/v3/concurrency"
 
 	"github.com/reprise-go/reprise/etcdcall/concurrency"
-	"github.com/reprise-go/reprise/integration/etcdtest"
 )
 
-// contender is a package whose locks are measured.
-type contender struct {
-	name   string
-	client func(tb testing.TB, c *etcdtest.Cluster) *clientv3.Client
-	mutex  func(b testing.TB, cli *clientv3.Client, name string) locker
-}
-
-// locker is a lock of either package with its fencing token.
-type locker struct {
+// lock is a lock of either package with its fencing token.
+type lock struct {
 	Lock, Unlock func(ctx context.Context) error
 	token        func() int64
 }
 
-var packages = []contender{
-	{"clientv3", plainClient, func(b testing.TB, cli *clientv3.Client, name string) locker {
-		s, err := raw.NewSession(cli)
-		must(b, err)
-		b.Cleanup(s.Orphan)
-		m := raw.NewMutex(s, name)
-		return locker{m.Lock, m.Unlock, func() int64 {
-			cmp := m.IsOwner()
-			return (&cmp).GetCompare().GetCreateRevision()
-		}}
-	}},
-	{"reprise", newClient, func(b testing.TB, cli *clientv3.Client, name string) locker {
-		m := concurrency.NewMutex(session(b, cli), name)
-		return locker{m.Lock, m.Unlock, m.Token}
-	}},
+func rawLock(b testing.TB, cli *clientv3.Client, name string) lock {
+	b.Helper()
+	s, err := raw.NewSession(cli)
+	must(b, err)
+	b.Cleanup(s.Orphan)
+	m := raw.NewMutex(s, name)
+	return lock{m.Lock, m.Unlock, func() int64 {
+		cmp := m.IsOwner()
+		return cmp.GetCompare().GetCreateRevision()
+	}}
 }
 
-// tokens checks that holders come one at a time, each with a greater token.
-type tokens struct {
-	holders atomic.Int32
-	last    int64
+func newLock(b testing.TB, cli *clientv3.Client, name string) lock {
+	b.Helper()
+	m := concurrency.NewMutex(session(b, cli), name)
+	return lock{m.Lock, m.Unlock, m.Token}
 }
-
-func (h *tokens) enter(tb testing.TB, token int64) {
-	if n := h.holders.Add(1); n != 1 {
-		tb.Errorf("%d holders", n)
-	}
-	if token <= h.last {
-		tb.Errorf("token %d after %d", token, h.last)
-	}
-	h.last = token
-}
-
-func (h *tokens) leave() { h.holders.Add(-1) }
 
 // BenchmarkContendedMutex measures acquisitions of one lock by 16 lockers, each
-// with a client, a connection and a session of its own. One iteration is one
-// acquisition. Holders are checked by fencing: one at a time, each with a greater
-// token than the one before.
+// with a client, a connection and a session of its own, through clientv3 and
+// through this module in turns. One iteration is a turn of each. Holders are
+// checked by fencing: one at a time, each with a greater token than the one
+// before.
 func BenchmarkContendedMutex(b *testing.B) {
 	for _, members := range []int{1, 3} {
-		for _, pkg := range packages {
-			b.Run(fmt.Sprintf("members=%d/%s", members, pkg.name), func(b *testing.B) {
-				c := etcdtest.New(b, etcdtest.WithMembers(members))
-				contend(b, c, pkg, 16)
-			})
-		}
+		b.Run(fmt.Sprintf("members=%d", members), func(b *testing.B) {
+			c := direct(b, members)
+			old, ours := newContest(b, 16), newContest(b, 16)
+			for i := range 16 {
+				old.lockers[i] = rawLock(b, c.plain(b), "old")
+				ours.lockers[i] = newLock(b, c.client(b), "ours")
+			}
+			old.run(b, 32)
+			ours.run(b, 160)
+			old.waits, ours.waits = nil, nil
+			var ratios, before, after []float64
+			for b.Loop() {
+				x, y := old.run(b, 64), ours.run(b, 640)
+				before, after, ratios = append(before, x), append(after, y), append(ratios, y/x)
+			}
+			b.ReportMetric(0, "ns/op")
+			b.ReportMetric(median(before), "clientv3-locks/s")
+			b.ReportMetric(median(after), "locks/s")
+			b.ReportMetric(median(ratios), "times-clientv3")
+			b.ReportMetric(ours.worstWait(), "longest/median-wait")
+		})
 	}
 }
 
-// BenchmarkUncontendedMutex measures Lock and Unlock of a free lock.
+// BenchmarkUncontendedMutex measures Lock and Unlock of a free lock, in turns.
 func BenchmarkUncontendedMutex(b *testing.B) {
 	for _, members := range []int{1, 3} {
-		for _, pkg := range packages {
-			b.Run(fmt.Sprintf("members=%d/%s", members, pkg.name), func(b *testing.B) {
-				c := etcdtest.New(b, etcdtest.WithMembers(members))
-				m := pkg.mutex(b, pkg.client(b, c), "lock")
-				for b.Loop() {
-					must(b, m.Lock(b.Context()))
-					must(b, m.Unlock(b.Context()))
-				}
-			})
-		}
+		b.Run(fmt.Sprintf("members=%d", members), func(b *testing.B) {
+			c := direct(b, members)
+			old, ours := newContest(b, 1), newContest(b, 1)
+			old.lockers[0], ours.lockers[0] = rawLock(b, c.plain(b), "old"), newLock(b, c.client(b), "ours")
+			var ratios, before, after []float64
+			for b.Loop() {
+				x, y := old.run(b, 32), ours.run(b, 32)
+				before, after, ratios = append(before, 1e6/x), append(after, 1e6/y), append(ratios, y/x)
+			}
+			b.ReportMetric(0, "ns/op")
+			b.ReportMetric(median(before), "clientv3-µs")
+			b.ReportMetric(median(after), "µs")
+			b.ReportMetric(median(ratios), "times-clientv3")
+		})
 	}
 }
 
-func contend(b *testing.B, c *etcdtest.Cluster, pkg contender, n int) {
+// contest is lockers who contend for one lock.
+type contest struct {
+	lockers []lock
+	holders atomic.Int32
+	last    int64 // guarded by the lock
+	waits   []time.Duration
+}
+
+func newContest(tb testing.TB, n int) *contest {
+	tb.Helper()
+	return &contest{lockers: make([]lock, n)}
+}
+
+// run makes n acquisitions and returns how many were made in a second.
+func (c *contest) run(tb testing.TB, n int64) float64 {
+	tb.Helper()
 	var (
-		lockers = make([]locker, n)
-		work    = make(chan struct{}, b.N)
-		held    tokens
-		waits   = make([][]time.Duration, n)
-		wg      sync.WaitGroup
+		wg    sync.WaitGroup
+		left  atomic.Int64
+		waits = make([][]time.Duration, len(c.lockers))
+		start = time.Now()
 	)
-	for i := range lockers {
-		lockers[i] = pkg.mutex(b, pkg.client(b, c), "lock")
-	}
-	for range b.N {
-		work <- struct{}{}
-	}
-	close(work)
-	b.ResetTimer()
-	for i, m := range lockers {
+	left.Store(n)
+	for i, m := range c.lockers {
 		wg.Go(func() {
-			for range work {
+			for left.Add(-1) >= 0 {
 				asked := time.Now()
-				if err := m.Lock(b.Context()); err != nil {
-					b.Error(err)
+				if err := m.Lock(tb.Context()); err != nil {
+					tb.Error(err)
 					return
 				}
 				waits[i] = append(waits[i], time.Since(asked))
-				held.enter(b, m.token())
-				held.leave()
-				if err := m.Unlock(b.Context()); err != nil {
-					b.Error(err)
+				c.hold(tb, m.token())
+				if err := m.Unlock(tb.Context()); err != nil {
+					tb.Error(err)
 					return
 				}
 			}
 		})
 	}
 	wg.Wait()
-	b.StopTimer()
-	all := slices.Sorted(slices.Values(slices.Concat(waits...)))
-	if len(all) > 0 {
-		median, worst := all[len(all)/2], all[len(all)-1]
-		b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "locks/s")
-		b.ReportMetric(float64(worst)/float64(median), "max/median")
+	c.waits = append(c.waits, slices.Concat(waits...)...)
+	return float64(n) / time.Since(start).Seconds()
+}
+
+// hold is what a holder does.
+func (c *contest) hold(tb testing.TB, token int64) {
+	if n := c.holders.Add(1); n != 1 {
+		tb.Errorf("%d holders", n)
 	}
+	if token <= c.last {
+		tb.Errorf("token %d after %d", token, c.last)
+	}
+	c.last = token
+	c.holders.Add(-1)
+}
+
+// worstWait is how many times the median the longest wait was.
+func (c *contest) worstWait() float64 {
+	slices.Sort(c.waits)
+	return float64(c.waits[len(c.waits)-1]) / float64(c.waits[len(c.waits)/2])
+}
+
+func median(of []float64) float64 {
+	of = slices.Sorted(slices.Values(of))
+	return of[len(of)/2]
 }
