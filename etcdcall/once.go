@@ -62,7 +62,7 @@ const (
 	// DefaultOnceSlots is the default of [OnceSlots].
 	DefaultOnceSlots = 256
 
-	maxOnceSlots = 1 << 15
+	maxOnceSlots = 1 << 14
 )
 
 // OnceTTL sets the time to live of the lease that the client's records hang on,
@@ -78,7 +78,7 @@ func OnceTTL(d time.Duration) OnceOption {
 // OnceSlots sets how many writes the client can have under way at the same time,
 // by default [DefaultOnceSlots]; further ones wait. It is also the greatest
 // number of records, to which each nested transaction of a write adds one.
-// Numbers below 1 count as 1, above 32768 as that.
+// Numbers below 1 count as 1, above 16384 as that.
 func OnceSlots(n int) OnceOption {
 	return func(s *onceSettings) { s.slots = min(max(n, 1), maxOnceSlots) }
 }

@@ -44,15 +44,16 @@ func (k *keeper) fenceSlot(ctx context.Context, s *slot) bool {
 	c := newOnceCall(pb.KV_Txn_FullMethodName, nil, s)
 	c.req = c.wrap.seal()
 	resp, err := k.guarded.call(ctx, c)
-	switch {
-	case err == nil && resp.GetSucceeded():
-		k.release(s)
-	case err == nil:
-		// An earlier attempt of this very fence, if anything.
-		if f := readFound(s.key, resp); f.missing || f.seq != c.wrap.seq || f.applied() {
+	if err == nil && !resp.GetSucceeded() {
+		var f found
+		if f, _, err = k.look(ctx, c); err == nil && (f.missing || f.seq != c.wrap.seq || f.applied()) {
 			s.id.lose()
 			return true
 		}
+		// An earlier attempt of this fence did it.
+	}
+	switch {
+	case err == nil:
 		k.release(s)
 	case errors.Is(err, rpctypes.ErrLeaseNotFound):
 		s.id.lose()
@@ -61,4 +62,10 @@ func (k *keeper) fenceSlot(ctx context.Context, s *slot) bool {
 		return false
 	}
 	return true
+}
+
+// look reads the call's slot.
+func (k *keeper) look(ctx context.Context, c *onceCall) (found, *pb.ResponseHeader, error) {
+	resp, err := k.fetch.call(ctx, c.wrap.look())
+	return foundIn(c.slot.key, resp.GetKvs()), resp.GetHeader(), err
 }

@@ -184,20 +184,27 @@ func (id *identity) growMore() {
 	})
 }
 
-// slotBatch is the request to create slots of one identity. Its attempts take
-// names of their own.
+// slotBatch is the request to create slots of one identity, in which each
+// attempt takes names of its own.
 type slotBatch struct {
 	id    *identity
 	count int
 	first int // the first name of the last attempt
 }
 
+// request creates slots where there are none, so that a copy of it that arrives
+// late leaves those in use alone. Whether it found them there need not be asked:
+// only a copy of it can have made them.
 func (b *slotBatch) request() *pb.TxnRequest {
 	b.id.mu.Lock()
 	b.first = b.id.named
 	b.id.named += b.count
 	b.id.mu.Unlock()
-	req := &pb.TxnRequest{}
+	req := &pb.TxnRequest{Compare: []*pb.Compare{{
+		Key: b.id.slotKey(b.first), RangeEnd: b.id.slotKey(b.first + b.count),
+		Target: pb.Compare_CREATE, Result: pb.Compare_EQUAL,
+		TargetUnion: &pb.Compare_CreateRevision{CreateRevision: 0},
+	}}}
 	for i := range b.count {
 		req.Success = append(req.Success, putRecord(b.id.slotKey(b.first+i), b.id.lease, record{0, markNew}))
 	}

@@ -22,6 +22,7 @@ type keeper struct {
 	create  bound[slotBatch, pb.TxnResponse]
 	renew   bound[leaseRenewal, pb.LeaseKeepAliveResponse]
 	guarded bound[onceCall, pb.TxnResponse]
+	fetch   bound[pb.RangeRequest, pb.RangeResponse]
 	revoke  *reprise.Unary[pb.LeaseRevokeRequest, pb.LeaseRevokeResponse]
 	current atomic.Pointer[identity]
 
@@ -85,6 +86,7 @@ func newKeeper(p *policy, kv pb.KVClient, lease pb.LeaseClient) *keeper {
 		func(ctx context.Context, c *onceCall, opts ...grpc.CallOption) (*pb.TxnResponse, error) {
 			return c.attempt(ctx, send, opts)
 		})
+	k.fetch = bind(p, read, pb.KV_Range_FullMethodName, kv.Range)
 	k.revoke = reprise.NewUnary(recorded(lease.LeaseRevoke),
 		append(p.options(read), reprise.WithTimeout(revokeTimeout))...)
 	return k

@@ -73,10 +73,6 @@ func putOp(req *pb.PutRequest) *pb.RequestOp {
 	return &pb.RequestOp{Request: &pb.RequestOp_RequestPut{RequestPut: req}}
 }
 
-func rangeOp(req *pb.RangeRequest) *pb.RequestOp {
-	return &pb.RequestOp{Request: &pb.RequestOp_RequestRange{RequestRange: req}}
-}
-
 // found is what a slot held when a guard was false.
 type found struct {
 	record
@@ -87,17 +83,9 @@ type found struct {
 	marks map[string]byte
 }
 
-// readFound reads the Else branch of a guarded transaction. The slot comes
-// first, then its marks. What no client of this kind has written counts as
-// missing: whoever did it is no better than one who deletes slots.
-func readFound(slot []byte, resp *pb.TxnResponse) found {
-	var kvs []*mvccpb.KeyValue
-	if len(resp.GetResponses()) > 0 {
-		kvs = resp.GetResponses()[0].GetResponseRange().GetKvs()
-	}
-	return foundIn(slot, kvs)
-}
-
+// foundIn reads a slot and its marks, in the order of their keys. What no
+// client of this kind has written counts as missing: whoever did it is no
+// better than one who deletes slots.
 func foundIn(slot []byte, kvs []*mvccpb.KeyValue) found {
 	if len(kvs) == 0 || string(kvs[0].GetKey()) != string(slot) {
 		return found{missing: true}

@@ -13,7 +13,9 @@ import (
 //
 //	If Value(slot) < seq
 //	Then user's operations, Put(slot, seq)
-//	Else Get(slot)
+//
+// Where the comparison was false the slot is read, which need not be in the
+// same transaction: while a call has a slot nothing else changes it.
 //
 // A user's comparisons become those of a transaction inside Then, each of whose
 // branches puts a record that says so. A transaction inside the user's leaves a
@@ -51,7 +53,6 @@ func (w *wrapping) request(user *pb.TxnRequest) *pb.TxnRequest {
 		}
 		req.Success = []*pb.RequestOp{txnOp(inner)}
 	}
-	req.Failure = []*pb.RequestOp{rangeOp(w.look())}
 	return req
 }
 
@@ -97,7 +98,6 @@ func (w *wrapping) seal() *pb.TxnRequest {
 	return &pb.TxnRequest{
 		Compare: []*pb.Compare{guard(w.slot, w.seq)},
 		Success: []*pb.RequestOp{w.record(markSealed)},
-		Failure: []*pb.RequestOp{rangeOp(w.look())},
 	}
 }
 

@@ -16,7 +16,6 @@ import (
 type onceWriter struct {
 	*keeper
 	blind writer
-	fetch bound[pb.RangeRequest, pb.RangeResponse]
 	end   string // of the prefix
 }
 
@@ -24,7 +23,6 @@ func newOnceWriter(p *policy, kv pb.KVClient, lease pb.LeaseClient, blind writer
 	return &onceWriter{
 		keeper: newKeeper(p, kv, lease),
 		blind:  blind,
-		fetch:  bind(p, read, pb.KV_Range_FullMethodName, kv.Range),
 		end:    endOf(p.once.prefix),
 	}
 }
@@ -146,14 +144,22 @@ func (w *onceWriter) answered(ctx context.Context, c *onceCall, resp *pb.TxnResp
 		w.release(c.slot)
 		return unwrap(c.user, resp), nil
 	}
-	return w.settled(ctx, c, readFound(c.slot.key, resp), resp.GetHeader(), nil)
+	return w.settle(ctx, c, nil)
 }
 
-// settled ends a call of which the slot tells what became of it: refusal is
-// the error to return if it was not applied and never will be.
-func (w *onceWriter) settled(ctx context.Context, c *onceCall, f found, header *pb.ResponseHeader, refusal error) (*pb.TxnResponse, error) {
+// settle ends a call whose guard was false, or which no attempt can change any
+// more: the slot tells what became of it. The refusal is the error to return
+// if it was not applied.
+func (w *onceWriter) settle(ctx context.Context, c *onceCall, refusal error) (*pb.TxnResponse, error) {
+	f, header, err := w.look(ctx, c)
+	if err != nil {
+		if c.open == nil {
+			c.open = err
+		}
+		return nil, w.abandoned(c, err)
+	}
 	switch {
-	case f.missing || f.seq > c.wrap.seq || f.seq < c.wrap.seq && refusal == nil:
+	case f.missing || f.seq > c.wrap.seq:
 		return nil, w.lost(c)
 	case f.seq == c.wrap.seq && f.applied():
 		w.release(c.slot)
@@ -162,6 +168,7 @@ func (w *onceWriter) settled(ctx context.Context, c *onceCall, f found, header *
 		w.release(c.slot)
 		return nil, refusal
 	default:
+		// The guard was true for such a slot, so it is not the one it was.
 		return nil, w.lost(c)
 	}
 }
@@ -251,29 +258,14 @@ func (w *onceWriter) seal(ctx context.Context, c *onceCall, err, refusal error) 
 		w.release(c.slot)
 		return nil, refusal
 	case sealErr == nil:
-		return w.settled(ctx, c, readFound(c.slot.key, resp), resp.GetHeader(), refusal)
+		return w.settle(ctx, c, refusal)
 	case errors.Is(sealErr, rpctypes.ErrLeaseNotFound) || errors.Is(sealErr, errIdentityGone):
 		return nil, w.lost(c)
 	case errors.Is(sealErr, rpctypes.ErrNoSpace) && !c.inFlight:
-		return w.look(ctx, c, err, refusal)
+		// A seal is refused as well; but with no attempt under way, what the
+		// slot holds stays true.
+		return w.settle(ctx, c, refusal)
 	default:
 		return nil, w.abandoned(c, err)
 	}
 }
-
-// look ends a call that was refused for lack of space, which refuses a seal as
-// well. No attempt is under way, so what the slot holds stays true.
-func (w *onceWriter) look(ctx context.Context, c *onceCall, err, refusal error) (*pb.TxnResponse, error) {
-	resp, lookErr := w.fetch.call(ctx, c.wrap.look())
-	if lookErr != nil {
-		return nil, w.abandoned(c, err)
-	}
-	return w.settled(ctx, c, foundIn(c.slot.key, resp.GetKvs()), resp.GetHeader(), refusal)
-}
-
-// release gives a slot back for the next call.
-func (w *onceWriter) release(s *slot) { s.id.free <- s }
-
-// retire keeps a slot from serving until the call that was abandoned there can
-// take no effect any more.
-func (w *onceWriter) retire(s *slot) { s.id.retired <- s }

@@ -23,6 +23,14 @@ func oneClient(name string, left budget) bounds {
 	}
 }
 
+// oneCallTwice has room for a copy of the creation and one of the write.
+var oneCallTwice = func() bounds {
+	b := meddling
+	b.owner[2] = 0
+	b.left.duplicates = 2
+	return b
+}()
+
 // oneCall leaves nothing to do after a refusal.
 var oneCall = func() bounds {
 	b := refused
@@ -79,6 +87,7 @@ func TestEveryRuleLeftOutIsFound(t *testing.T) {
 	}{
 		{"completion record left out", variant{noRecord: true}, expiring, "applied twice"},
 		{"slot not created before use", variant{slotNotPreCreated: true}, expiring, "a call was begun on an identity that was not there"},
+		{"slot created whether it is there or not", variant{slotCreatedBlindly: true}, oneCallTwice, "applied twice"},
 		{"missing slot taken for not applied", variant{missingTakenForNotApplied: true}, meddling, "reported as not applied"},
 		{"slot created again after its loss", variant{slotRecreated: true}, meddling, "applied twice"},
 		{"identity lease granted again under its id", variant{sameLeaseGrantedAgain: true}, expiring, "applied twice"},

@@ -88,7 +88,7 @@ func (m *model) serveGrant(s *state, req message) message {
 }
 
 func (m *model) serveCreate(s *state, req message) message {
-	if s.slots[req.ident].present {
+	if s.slots[req.ident].present && !m.slotCreatedBlindly {
 		return message{}
 	}
 	if !s.leases[req.ident].alive {

@@ -141,6 +141,7 @@ type state struct {
 type variant struct {
 	noRecord                  bool // a write carries neither guard nor record
 	slotNotPreCreated         bool // the first write is trusted to make the slot
+	slotCreatedBlindly        bool // the creation does not look whether the slot is there
 	missingTakenForNotApplied bool
 	slotRecreated             bool // a missing slot is created again, the call retried
 	sameLeaseGrantedAgain     bool // the new identity asks for the lease of the old one
