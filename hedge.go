@@ -99,6 +99,7 @@ type hedgeResult struct {
 func hedgeCall(
 	ctx context.Context, cs CallSettings, call func(ctx context.Context, cs CallSettings, i int) error,
 ) (winner int, err error) {
+	ctx = cs.observedCall(ctx)
 	if refused := admitFirst(ctx, &cs); refused != nil {
 		return 0, refused
 	}

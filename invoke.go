@@ -91,6 +91,7 @@ func (cs *CallSettings) bare() bool { return cs.Timeout == 0 && cs.rare == nil }
 
 // invokeRare is invoke for settings that are not bare.
 func invokeRare(ctx context.Context, cs CallSettings, call APICall) error {
+	ctx = cs.observedCall(ctx)
 	if refused := admitFirst(ctx, &cs); refused != nil {
 		return refused
 	}
@@ -135,7 +136,7 @@ func attempt(ctx context.Context, cs CallSettings, call APICall) (o outcome) {
 	if r.timed() {
 		o.start = time.Now()
 	}
-	own := cs.observedContext(ctx)
+	own := cs.observedAttempt(ctx)
 	if r.attemptTimeout > 0 {
 		var cancel context.CancelFunc
 		own, cancel = context.WithTimeout(own, r.attemptTimeout)

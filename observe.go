@@ -9,15 +9,22 @@ import (
 // Observer hears what happens in a call: each attempt, each pause, and the
 // end. It is called from the goroutine of the call, and from those of hedged
 // attempts, so it must be safe for concurrent use and should be quick.
-//
-// An Observer that also has the method
-//
-//	AttemptContext(ctx context.Context, attempt int) context.Context
-//
-// is asked before each attempt for the context to make it under, which is how
-// a tracer puts a span around it. The context must descend from ctx.
 type Observer interface {
 	Observe(ctx context.Context, e Event)
+}
+
+// ContextObserver is an [Observer] that puts something into the contexts of a
+// call, as a tracer does with its spans. Of the Event that its methods are
+// given, Method and Target are set, and for an attempt Attempt and Hedge. The
+// contexts that they return must descend from ctx. Observe is given the
+// attempt's context with an EventAttempt, and the call's with other events.
+type ContextObserver interface {
+	Observer
+
+	// CallContext is called once, before the first attempt.
+	CallContext(ctx context.Context, e Event) context.Context
+	// AttemptContext is called before each attempt.
+	AttemptContext(ctx context.Context, e Event) context.Context
 }
 
 // ObserverFunc is a function as an [Observer].
@@ -134,15 +141,20 @@ func (o observers) Observe(ctx context.Context, e Event) {
 	o.second.Observe(ctx, e)
 }
 
-func (o observers) AttemptContext(ctx context.Context, attempt int) context.Context {
-	return attemptContextOf(o.second, attemptContextOf(o.first, ctx, attempt), attempt)
+func (o observers) CallContext(ctx context.Context, e Event) context.Context {
+	for _, one := range []Observer{o.first, o.second} {
+		if c, ok := one.(ContextObserver); ok {
+			ctx = c.CallContext(ctx, e)
+		}
+	}
+	return ctx
 }
 
-func attemptContextOf(o Observer, ctx context.Context, attempt int) context.Context { //nolint:revive // the observer is asked, as a receiver
-	if c, ok := o.(interface {
-		AttemptContext(context.Context, int) context.Context
-	}); ok {
-		return c.AttemptContext(ctx, attempt)
+func (o observers) AttemptContext(ctx context.Context, e Event) context.Context {
+	for _, one := range []Observer{o.first, o.second} {
+		if c, ok := one.(ContextObserver); ok {
+			ctx = c.AttemptContext(ctx, e)
+		}
 	}
 	return ctx
 }
@@ -192,13 +204,33 @@ func (cs *CallSettings) observe(ctx context.Context, e Event) {
 	cs.rare.observer.Observe(ctx, e)
 }
 
-// observedContext returns the context under which the observer wants the
-// attempt to be made.
-func (cs *CallSettings) observedContext(ctx context.Context) context.Context {
+// observedCall returns the context under which the observer wants the call to
+// be made.
+func (cs *CallSettings) observedCall(ctx context.Context) context.Context {
 	if !cs.observed() {
 		return ctx
 	}
-	return attemptContextOf(cs.rare.observer, ctx, cs.Attempt)
+	c, ok := cs.rare.observer.(ContextObserver)
+	if !ok {
+		return ctx
+	}
+	return c.CallContext(ctx, Event{Method: cs.rare.method, Target: cs.rare.target})
+}
+
+// observedAttempt returns the context under which the observer wants the
+// attempt to be made.
+func (cs *CallSettings) observedAttempt(ctx context.Context) context.Context {
+	if !cs.observed() {
+		return ctx
+	}
+	c, ok := cs.rare.observer.(ContextObserver)
+	if !ok {
+		return ctx
+	}
+	return c.AttemptContext(ctx, Event{
+		Method: cs.rare.method, Target: cs.rare.target,
+		Attempt: cs.Attempt, Hedge: cs.hedged() && cs.Attempt > 1,
+	})
 }
 
 func (cs *CallSettings) observeAttempt(ctx context.Context, o *outcome) {

@@ -25,17 +25,21 @@ type diary struct {
 
 type diaryKey struct{}
 
-func (d *diary) AttemptContext(ctx context.Context, n int) context.Context {
-	return context.WithValue(ctx, diaryKey{}, n)
+func (d *diary) CallContext(ctx context.Context, e Event) context.Context {
+	return context.WithValue(ctx, diaryKey{}, "call"+e.Method)
+}
+
+func (d *diary) AttemptContext(ctx context.Context, e Event) context.Context {
+	return context.WithValue(ctx, diaryKey{}, fmt.Sprint(ctx.Value(diaryKey{}), e.Attempt))
 }
 
 func (d *diary) Observe(ctx context.Context, e Event) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	d.marks = append(d.marks, ctx.Value(diaryKey{}))
 	var line string
 	switch e.Kind {
 	case EventAttempt:
-		d.marks = append(d.marks, ctx.Value(diaryKey{}))
 		line = fmt.Sprintf("attempt %d took %v: %v", e.Attempt, e.Duration, e.Err != nil)
 	case EventPause:
 		line = fmt.Sprintf("pause %v after %d from %v", e.Pause, e.Attempt, e.Source)
@@ -90,8 +94,13 @@ func TestObserverHearsOfEachAttemptPauseAndEnd(t *testing.T) {
 		invoke(failing(nil), WithThrottle(refuser{}))
 		d.want(t, "end after 0, 0s, paused 0s: true throttled by the client")
 
-		if want := []any{1, 1, 2, 3, 1, 2, 3, 1, 1}; !slices.Equal(d.marks, want) {
-			t.Errorf("attempts were made under the contexts %v, want %v", d.marks, want)
+		const m = "call/svc/Get"
+		want := []any{
+			"call1", "call", "call1", "call", "call2", "call", "call3", "call",
+			m + "1", m, m + "2", m, m + "3", m, "call1", "call", "call1", "call", "call",
+		}
+		if !slices.Equal(d.marks, want) {
+			t.Errorf("the events came with the contexts %v, want %v", d.marks, want)
 		}
 	})
 }
@@ -116,7 +125,7 @@ func TestSeveralObserversAddUp(t *testing.T) {
 		marked = ctx.Value(diaryKey{})
 		return nil
 	}, WithObserver(a), WithObserver(nil), WithObserver(b), WithObserver(ObserverFunc(nil)), WithObserver(c))
-	if len(a.lines) != 0 || len(b.lines) != 2 || len(c.lines) != 2 || marked != 1 {
+	if len(a.lines) != 0 || len(b.lines) != 2 || len(c.lines) != 2 || marked != "call11" {
 		t.Errorf("heard %q, %q, %q; marked %v", a.lines, b.lines, c.lines, marked)
 	}
 }

@@ -16,6 +16,7 @@ import (
 type replay struct {
 	ctx    context.Context //nolint:containedctx // the stream's own
 	cancel context.CancelFunc
+	first  context.Context //nolint:containedctx // of the first attempt, for its observer
 	cs     CallSettings
 	open   openFunc
 	life   lifetime
@@ -33,6 +34,7 @@ func openReplay(ctx context.Context, cs CallSettings, fn string, open openFunc) 
 	if cs.hedged() {
 		return nil, errHedgeUnbound(fn)
 	}
+	ctx = cs.observedCall(ctx)
 	if refused := admitFirst(ctx, &cs); refused != nil {
 		return nil, refused
 	}
@@ -48,7 +50,8 @@ func openReplay(ctx context.Context, cs CallSettings, fn string, open openFunc) 
 	if cs.rare != nil && cs.rare.timed() {
 		r.start = time.Now()
 	}
-	r.current = life.open(cs.observedContext(firstContext(ctx)), cs, open)
+	r.first = cs.observedAttempt(firstContext(ctx))
+	r.current = life.open(r.first, cs, open)
 	return r, nil
 }
 
@@ -143,7 +146,7 @@ func (r *replay) recvFirst(a *streamAttempt, err error, m any) error {
 			first.trailer = a.stream.Trailer()
 		}
 	}
-	r.cs.observeAttempt(r.ctx, &first)
+	r.cs.observeAttempt(r.first, &first)
 	if first.err == nil {
 		r.cs.observeEnd(r.ctx, nil, &first)
 		succeeded(r.cs.Throttle)

@@ -1,0 +1,64 @@
+package reprise
+
+import (
+	"context"
+	"time"
+
+	"google.golang.org/grpc/metadata"
+)
+
+// Decider answers the questions of [Invoke] for a loop that is not its own,
+// such as that of a generated client of another library: whether one call goes
+// on after a failure, and after which pause. Where you write the loop, write
+// none and use Invoke.
+//
+// A Decider belongs to one call and is not safe for concurrent use.
+type Decider struct {
+	loop    loop
+	cs      CallSettings
+	retryer Retryer
+	start   time.Time
+}
+
+// NewDecider returns the Decider of a call that begins now. Timeouts, hedging
+// and observers among opts have no effect, since a Decider makes no attempt;
+// read the timeout from the settings that opts resolve to.
+func NewDecider(opts ...CallOption) *Decider {
+	now := time.Now()
+	d := &Decider{start: now, loop: loop{began: now}}
+	d.cs.apply(opts)
+	d.cs.Attempt = 1
+	if d.cs.rare != nil {
+		d.cs.amend(func(r *rareSettings) { r.observer, r.hedge = nil, nil })
+	}
+	if d.cs.Retry != nil {
+		d.retryer = d.cs.Retry()
+	}
+	return d
+}
+
+// Failed takes the error of the attempt that has ended, and its trailer if it
+// is known. It returns the pause after which to try again; or else the error
+// that Invoke would return: err itself or an [*Error].
+func (d *Decider) Failed(ctx context.Context, err error, trailer metadata.MD) (time.Duration, error) {
+	if ctx == nil {
+		return 0, &ArgumentError{Func: "Decider.Failed", Problem: "the context is nil"}
+	}
+	last := outcome{err: err, start: d.start, trailer: trailer}
+	if d.retryer == nil {
+		return 0, notRetried(ctx, &d.cs, &last)
+	}
+	pause, ok := d.retryer.Retry(err)
+	d.loop.now = time.Now()
+	d.loop.record(d.cs.Attempt, &last, d.loop.now, max(pause, 0))
+	if err := d.loop.decide(ctx, &d.cs, d.retryer, ok, trailer); err != nil {
+		return 0, err
+	}
+	pause = d.loop.last().Pause
+	d.cs.Attempt++
+	d.start = d.loop.now.Add(pause)
+	return pause, nil
+}
+
+// Succeeded tells the throttle of the call that an attempt succeeded.
+func (d *Decider) Succeeded() { succeeded(d.cs.Throttle) }
