@@ -196,9 +196,9 @@ func TestOneThrottleCanServeTheClientsOfAServer(t *testing.T) {
 	t.Parallel()
 	s := new(server)
 	stub := s.start(t)
-	throttle := reprise.NewThrottle(4, 0.1)
-	one := configured.NewKindsClient(stub, configured.DefaultKindsCallOptions(reprise.WithThrottle(throttle)))
-	two := configured.NewKindsClient(stub, configured.DefaultKindsCallOptions(reprise.WithThrottle(throttle)))
+	throttle := reprise.WithThrottle(reprise.NewThrottle(4, 0.1))
+	one := configured.NewKindsClient(stub, configured.DefaultKindsCallOptions(throttle))
+	two := configured.NewKindsClient(stub, configured.DefaultKindsCallOptions(throttle))
 	s.play(unavailable(9)...)
 	_ = get(t.Context(), one)
 	if len(s.took()) != 2 {
