@@ -63,7 +63,7 @@ type bars struct {
 }
 
 func newBars(w io.Writer) *bars {
-	return &bars{progress: mpb.New(mpb.WithOutput(w), mpb.WithWidth(30), mpb.WithRefreshRate(100*time.Millisecond))}
+	return &bars{progress: mpb.New(mpb.WithOutput(w), mpb.WithAutoRefresh(), mpb.WithRefreshRate(100*time.Millisecond))}
 }
 
 func (b *bars) Begin(p drill.Phase) {
@@ -100,10 +100,10 @@ type bar struct {
 
 func newBar(p *mpb.Progress, phase drill.Phase) *bar {
 	b := &bar{phase: phase, total: max(phase.Takes, time.Millisecond), stop: make(chan struct{})}
-	b.mpb = p.AddBar(int64(b.total),
+	b.mpb = p.AddBar(int64(b.total), mpb.BarWidth(14),
 		mpb.PrependDecorators(
 			decor.Name(phase.Side, decor.WC{W: 9, C: decor.DindentRight}),
-			decor.Name(phase.Name, decor.WC{W: 20, C: decor.DindentRight}),
+			decor.Name(phase.Name, decor.WC{W: 18, C: decor.DindentRight}),
 		),
 		mpb.AppendDecorators(decor.Any(b.status)),
 	)
@@ -136,9 +136,9 @@ func (b *bar) status(decor.Statistics) string {
 	if c.Offered == 0 {
 		return ""
 	}
-	s := fmt.Sprintf(" %d acknowledged, %d not", c.Acknowledged, c.Failed)
+	s := fmt.Sprintf(" %d ok, %d not", c.Acknowledged, c.Failed)
 	if f := b.fault.Load(); f != nil && b.final.Load() == nil {
-		s += ", last fault: " + string(*f)
+		s += "; " + string(*f)
 	}
 	return s
 }

@@ -16,6 +16,10 @@ import (
 // Run drills both sides and reports. When ctx ends it returns early with the
 // context's cause, after closing and removing everything it made.
 func Run(ctx context.Context, cfg Config) (*Report, error) {
+	return run(ctx, cfg, contenders())
+}
+
+func run(ctx context.Context, cfg Config, sides []Contender) (*Report, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
@@ -26,7 +30,7 @@ func Run(ctx context.Context, cfg Config) (*Report, error) {
 		Seed: cfg.Seed, Seconds: cfg.Duration.Seconds(), Rate: cfg.Rate, Clients: cfg.Clients,
 		Deadline: cfg.Timeout.Seconds(), Faults: cfg.Target == nil,
 	}
-	for _, c := range contenders() {
+	for _, c := range sides {
 		s, err := drillSide(ctx, &cfg, c)
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)

@@ -29,16 +29,16 @@ type Side struct {
 	Faults       map[Fault]int `json:"faults"`
 	Calls        int           `json:"calls"`
 	Acknowledged int           `json:"acknowledged"`
-	Retried      int           `json:"retried"`     // calls that were attempted more than once
-	Ambiguous    int           `json:"ambiguous"`   // writes that ended without anybody knowing whether they happened
-	Failed       int           `json:"failed"`      // reads without an answer, and writes known not to have happened
-	Judgement    Judgement     `json:"judgement"`   // from the history
-	LongestGap   float64       `json:"longest_gap"` // seconds without a success
-	P50          float64       `json:"p50_seconds"` // of acknowledged calls
-	P99          float64       `json:"p99_seconds"` //
-	Throughput   float64       `json:"throughput"`  // acknowledged calls a second
-	Undisturbed  float64       `json:"undisturbed"` // the same, before the faults
-	Writes       int           `json:"writes"`      // in the whole history
+	Retried      int           `json:"retried"`                // calls that were attempted more than once
+	Ambiguous    int           `json:"ambiguous"`              // writes that ended without anybody knowing whether they happened
+	Failed       int           `json:"failed"`                 // reads without an answer, and writes known not to have happened
+	Judgement    Judgement     `json:"judgement"`              // from the history
+	LongestGap   float64       `json:"longest_gap_seconds"`    // seconds without a success
+	P50          float64       `json:"p50_seconds"`            // of acknowledged calls
+	P99          float64       `json:"p99_seconds"`            //
+	Throughput   float64       `json:"throughput_per_second"`  // acknowledged calls a second
+	Undisturbed  float64       `json:"undisturbed_per_second"` // the same, before the faults
+	Writes       int           `json:"writes_in_history"`      // in the whole history
 }
 
 // summarise adds up the calls that were offered between from and until, under
