@@ -90,7 +90,7 @@ func TestErrorBufferIsSafeForConcurrentUseAndLosesNothing(t *testing.T) {
 		seen atomic.Int64
 	)
 	count := func(err error) {
-		if joined, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // the result of Flush itself
+		if joined, ok := err.(interface{ Unwrap() []error }); ok {
 			seen.Add(int64(len(joined.Unwrap())))
 		}
 	}

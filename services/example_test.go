@@ -67,8 +67,7 @@ func ExampleGaveUpError() {
 		},
 	})
 	err := services.Run(context.Background(), services.RunConfig{}, consumer)
-	var gaveUp *services.GaveUpError
-	if errors.As(err, &gaveUp) {
+	if gaveUp, ok := errors.AsType[*services.GaveUpError](err); ok {
 		fmt.Println(gaveUp.Service, "|", gaveUp.Attempt, "|", gaveUp.Err)
 	}
 

@@ -125,7 +125,7 @@ func (p *program) start() (started []Service, err error) {
 				p.tasks.Go(func() { p.watch(s.Name(), e) })
 			}
 		case p.running.Err() != nil && errors.Is(err, p.running.Err()):
-			return started, nil
+			return started, nil //nolint:nilerr // the start was interrupted, as asked
 		default:
 			return started, fmt.Errorf("%s: %w", s.Name(), err)
 		}

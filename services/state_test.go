@@ -271,7 +271,7 @@ func TestAPanicOrExitLeavesAStateThatSaysSo(t *testing.T) {
 			}
 			m, _ := inState(t, "Unstarted")
 			v := apart(func() { _ = m.StartOnce("svc", leave) })
-			if name == "panic" && v != error(errBoom) {
+			if name == "panic" && v != any(errBoom) {
 				t.Errorf("the panic did not reach the caller: %v", v)
 			}
 			if m.State() != "StartFailed" {

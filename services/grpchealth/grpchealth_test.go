@@ -164,7 +164,7 @@ func TestClosingTheCheckerIsFinal(t *testing.T) {
 	check(t, client, "a", notServing)
 }
 
-func ExampleNew() {
+func ExampleNew() { //nolint:testableexamples // a server has no output
 	checker := services.NewChecker("", "")
 	server := grpc.NewServer()
 	healthpb.RegisterHealthServer(server, grpchealth.New(checker))

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -41,8 +42,8 @@ func (r *recorder) Errorf(format string, args ...any) {
 
 func (r *recorder) end() string {
 	r.ending = true
-	for i := len(r.cleanups) - 1; i >= 0; i-- {
-		r.cleanups[i]()
+	for _, cleanup := range slices.Backward(r.cleanups) {
+		cleanup()
 	}
 	return strings.Join(r.lines, "; ")
 }
@@ -97,12 +98,12 @@ func TestRunHealthyJudgesWhatItSaw(t *testing.T) {
 
 func TestRunEndsTheContextOfTheStart(t *testing.T) {
 	t.Parallel()
-	var kept context.Context
+	var kept func() error
 	s := servicetest.Run(t, services.New(services.Config{Name: "svc", Start: func(ctx context.Context) error {
-		kept = ctx
+		kept = ctx.Err
 		return ctx.Err()
 	}}))
-	if kept.Err() == nil {
+	if kept() == nil {
 		t.Error("a service that keeps the context of its start is not found out")
 	}
 	if err := s.Ready(); err != nil {
@@ -110,7 +111,7 @@ func TestRunEndsTheContextOfTheStart(t *testing.T) {
 	}
 }
 
-func Example() {
+func Example() { //nolint:testableexamples // it needs a running test
 	t := new(testing.T) // that of the test
 	svc := services.New(services.Config{
 		Name: "svc",
