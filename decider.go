@@ -20,21 +20,25 @@ type Decider struct {
 	start   time.Time
 }
 
-// NewDecider returns the Decider of a call that begins now. Timeouts, hedging
-// and observers among opts have no effect, since a Decider makes no attempt;
-// read the timeout from the settings that opts resolve to.
-func NewDecider(opts ...CallOption) *Decider {
+// NewDecider returns the Decider of a call that begins now. Options that ask
+// for more than decisions give an [*ArgumentError]: [WithHedge],
+// [WithAttemptTimeout] and [WithObserver]. The bound of [WithTimeout] is kept
+// between attempts; to cut an attempt short is up to the loop.
+func NewDecider(opts ...CallOption) (*Decider, error) {
 	now := time.Now()
 	d := &Decider{start: now, loop: loop{began: now}}
 	d.cs.apply(opts)
 	d.cs.Attempt = 1
-	if d.cs.rare != nil {
-		d.cs.amend(func(r *rareSettings) { r.observer, r.hedge = nil, nil })
+	if r := d.cs.rare; r != nil && (r.hedge != nil || r.attemptTimeout > 0 || r.observer != nil) {
+		return nil, &ArgumentError{
+			Func:    "NewDecider",
+			Problem: "WithHedge, WithAttemptTimeout and WithObserver need a call that Reprise makes",
+		}
 	}
 	if d.cs.Retry != nil {
 		d.retryer = d.cs.Retry()
 	}
-	return d
+	return d, nil
 }
 
 // Failed takes the error of the attempt that has ended, and its trailer if it
@@ -43,6 +47,11 @@ func NewDecider(opts ...CallOption) *Decider {
 func (d *Decider) Failed(ctx context.Context, err error, trailer metadata.MD) (time.Duration, error) {
 	if ctx == nil {
 		return 0, &ArgumentError{Func: "Decider.Failed", Problem: "the context is nil"}
+	}
+	if d.cs.Timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadline(ctx, d.loop.began.Add(d.cs.Timeout))
+		defer cancel()
 	}
 	last := outcome{err: err, start: d.start, trailer: trailer}
 	if d.retryer == nil {

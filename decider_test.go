@@ -25,20 +25,19 @@ func TestDeciderDecidesAsInvokeDoes(t *testing.T) {
 			{"throttled", []error{errDown}, func() []CallOption {
 				return []CallOption{onDown(steady(time.Second)), WithThrottle(NewThrottle(6, 1))}
 			}},
-			{"hedging and observers are ignored", []error{errDown, nil}, func() []CallOption {
-				return []CallOption{WithHedge(HedgePolicy{}), WithObserver(new(diary)), onDown(steady(time.Second))}
+			{"deadline", []error{errDown}, func() []CallOption {
+				return []CallOption{onDown(steady(time.Second)), WithTimeout(3 * time.Second)}
 			}},
 		} {
 			invoked := failing(test.results...)
 			opts := test.opts()
-			if test.name == "hedging and observers are ignored" {
-				opts = opts[2:]
-			}
 			want := Invoke(t.Context(), invoked.call, opts...)
 
 			asked := failing(test.results...)
-			d := NewDecider(test.opts()...)
-			var got error
+			d, got := NewDecider(test.opts()...)
+			if got != nil {
+				t.Fatal(got)
+			}
 			for {
 				err := asked.call(t.Context(), CallSettings{})
 				if err == nil {
@@ -61,11 +60,14 @@ func TestDeciderDecidesAsInvokeDoes(t *testing.T) {
 
 func TestDeciderHeedsTheTrailer(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		d := NewDecider(onDown(steady(time.Second)), WithPushback())
+		d, err := NewDecider(onDown(steady(time.Second)), WithPushback())
+		if err != nil {
+			t.Fatal(err)
+		}
 		if pause, err := d.Failed(t.Context(), errDown, metadata.Pairs(pushbackTrailer, "70")); pause != 70*time.Millisecond || err != nil {
 			t.Errorf("%v, %v", pause, err)
 		}
-		_, err := d.Failed(t.Context(), errDown, metadata.Pairs(pushbackTrailer, "-1"))
+		_, err = d.Failed(t.Context(), errDown, metadata.Pairs(pushbackTrailer, "-1"))
 		if e := stopped(t, err, ReasonPushback); e.Made != 2 {
 			t.Errorf("got %+v", e)
 		}
@@ -73,6 +75,15 @@ func TestDeciderHeedsTheTrailer(t *testing.T) {
 			t.Errorf("got %v", err)
 		}
 	})
+}
+
+func TestDeciderRefusesWhatItCannotDo(t *testing.T) {
+	t.Parallel()
+	for _, opt := range []CallOption{WithHedge(HedgePolicy{}), WithAttemptTimeout(1), WithObserver(new(diary))} {
+		if _, err := NewDecider(opt); !isArgumentError(err) {
+			t.Errorf("got %v", err)
+		}
+	}
 }
 
 func isArgumentError(err error) bool {
