@@ -3,37 +3,45 @@ package etcdcall
 import (
 	"context"
 	"errors"
-	"sync/atomic"
+	"slices"
+	"strings"
 
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/stats"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 )
 
 // DialOptions returns what a connection needs so that [OutcomeOf], [OnReads] and
-// [OnWrites] know of a failed unary call whether its request was ever sent: a
-// stats handler that watches each attempt, and an interceptor that returns the
-// attempt's error together with that knowledge. The error keeps its gRPC status,
-// and errors.Is matches it with the rpctypes error of the same message.
+// [OnWrites] know of a failed unary call whether its request was ever sent. The
+// interceptor among them returns the attempt's error together with that
+// knowledge. The error keeps its gRPC status, and errors.Is matches it with the
+// rpctypes error of the same message.
+//
+// They also switch off gRPC's own retry policy, which a service config may bring
+// along: attempts would multiply, and only the last of them would be known.
+// gRPC still sends a request again by itself when the server cannot have seen it.
 //
 // Without these options a transport failure of a write has outcome [Unknown].
 // [New] and [Configure] set them already. The interceptor should be the
 // innermost: append these options after all others.
 func DialOptions() []grpc.DialOption {
 	return []grpc.DialOption{
-		grpc.WithStatsHandler(sendWatcher{}),
 		grpc.WithChainUnaryInterceptor(recordAttempt),
+		grpc.WithDisableRetry(),
 	}
 }
 
-// attempt is the record of one unary attempt. It travels down to the transport
-// as the context of the attempt, which is also how the stats handler finds it.
+// attempt is the record of one unary attempt. It travels down to recordAttempt
+// as the context of the attempt.
 type attempt struct {
 	context.Context
-	method    string
+	leader    bool   // the server is to refuse it while it knows of no leader
 	tokenTime uint64 // of tokenClock, before it was sent
-	sent      atomic.Bool
 	failed    *attemptError
 }
 
@@ -47,31 +55,64 @@ func (a *attempt) Value(key any) any {
 	return a.Context.Value(key)
 }
 
-// recordAttempt is the unary interceptor of [DialOptions]. It fills in the
-// record that the bound calls of this package put into the context, or one of
-// its own: for hand-written stubs, and for a second RPC under the same context,
-// such as the token refresh of clientv3.
+// recordAttempt is the unary interceptor of [DialOptions]. It returns what is
+// known of the attempt with its error, and leaves it in the record that the
+// bound calls of this package put into the context.
 func recordAttempt(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoker grpc.UnaryInvoker, opts ...grpc.CallOption) error {
 	if method == probeMethod {
 		return answerProbe(ctx)
 	}
 	record, _ := ctx.Value(attemptKey{}).(*attempt)
-	if record == nil || record.method != "" {
-		record = &attempt{Context: ctx}
-		ctx = record
+	if record != nil && record.leader {
+		ctx = metadata.AppendToOutgoingContext(ctx, rpctypes.MetadataRequireLeaderKey, rpctypes.MetadataHasLeader)
 	}
-	record.method = method
+	server, opts := serverOf(opts)
 	err := invoker(ctx, method, req, reply, cc, opts...)
 	if err == nil {
 		return nil
 	}
 	if _, ok := errors.AsType[*attemptError](err); ok {
-		// The options stand twice on this connection: the inner record, which
-		// the stats handler found, is the one that knows.
-		return err
+		return err // the options stand twice on this connection
 	}
-	record.failed = &attemptError{raw: err, sent: record.sent.Load()}
-	return record.failed
+	failed := &attemptError{raw: err, sent: server.Addr != nil && !oversized(err, req, opts)}
+	if record != nil && (record.failed == nil || method != pb.Auth_Authenticate_FullMethodName) {
+		record.failed = failed
+	}
+	return failed
+}
+
+// serverOf returns where gRPC notes which server an attempt went to, and the
+// options with that place among them. gRPC fills it in when the attempt has a
+// stream, which is to say, when its headers were handed to the transport; it
+// does so in the goroutine of the call, before the call returns. An attempt of
+// which no server is noted was never sent.
+//
+// (A stats handler tells the same by stats.OutHeader, and costs every call that
+// succeeds about as much as all the rest of this package.)
+func serverOf(opts []grpc.CallOption) (*peer.Peer, []grpc.CallOption) {
+	for _, opt := range slices.Backward(opts) {
+		if p, ok := opt.(grpc.PeerCallOption); ok && p.PeerAddr != nil && p.PeerAddr.Addr == nil {
+			return p.PeerAddr, opts // clientv3's
+		}
+	}
+	server := new(peer.Peer)
+	return server, append(slices.Clip(opts), grpc.Peer(server))
+}
+
+// oversized reports whether err says that a message was too large to send and
+// the message is this request: of a response the server says it in the same
+// words.
+func oversized(err error, req any, opts []grpc.CallOption) bool {
+	message, ok := req.(proto.Message)
+	if !ok || status.Code(err) != codes.ResourceExhausted || !strings.Contains(err.Error(), textSendTooLarge) {
+		return false
+	}
+	for _, opt := range slices.Backward(opts) {
+		if limit, ok := opt.(grpc.MaxSendMsgSizeCallOption); ok {
+			return proto.Size(message) > limit.MaxSendMsgSize
+		}
+	}
+	return false
 }
 
 // recorded makes one attempt by stub under a record of its own, and returns
@@ -79,8 +120,14 @@ func recordAttempt(ctx context.Context, method string, req, reply any, cc *grpc.
 // token refresh after the attempt failed, clientv3 returns the error of the
 // refresh, which says nothing about the request.
 func recorded[Req, Resp any](stub unaryStub[Req, Resp]) unaryStub[Req, Resp] {
+	return recordedFor(stub, false)
+}
+
+// recordedFor is recorded for a call that may be meant for servers only that
+// know of a leader.
+func recordedFor[Req, Resp any](stub unaryStub[Req, Resp], leader bool) unaryStub[Req, Resp] {
 	return func(ctx context.Context, req *Req, opts ...grpc.CallOption) (*Resp, error) {
-		record := &attempt{Context: ctx, tokenTime: tokenClock.Load()}
+		record := &attempt{Context: ctx, leader: leader, tokenTime: tokenClock.Load()}
 		resp, err := stub(record, req, opts...)
 		if err == nil || record.failed == nil {
 			return resp, err
@@ -93,31 +140,6 @@ func recorded[Req, Resp any](stub unaryStub[Req, Resp]) unaryStub[Req, Resp] {
 }
 
 type unaryStub[Req, Resp any] = func(context.Context, *Req, ...grpc.CallOption) (*Resp, error)
-
-// sendWatcher is the stats handler of [DialOptions]. A unary request whose
-// message was never handed to the transport cannot have been applied, even if
-// its headers went out; grpc-go reports that hand-over as stats.OutPayload, in
-// the goroutine of the call and before the call can return.
-type sendWatcher struct{}
-
-// TagRPC returns the context as it is: the record is in it already.
-func (sendWatcher) TagRPC(ctx context.Context, _ *stats.RPCTagInfo) context.Context { return ctx }
-
-// HandleRPC notes that the request was sent.
-func (sendWatcher) HandleRPC(ctx context.Context, s stats.RPCStats) {
-	if _, ok := s.(*stats.OutPayload); !ok {
-		return
-	}
-	if record, ok := ctx.Value(attemptKey{}).(*attempt); ok {
-		record.sent.Store(true)
-	}
-}
-
-// TagConn returns the context as it is.
-func (sendWatcher) TagConn(ctx context.Context, _ *stats.ConnTagInfo) context.Context { return ctx }
-
-// HandleConn does nothing.
-func (sendWatcher) HandleConn(context.Context, stats.ConnStats) {}
 
 // attemptError is the error of one attempt with what the record knows of it.
 type attemptError struct {

@@ -16,23 +16,21 @@ import (
 // promotion may be sent twice: members have ids that never come back, and a
 // peer URL can be added once.
 type cluster struct {
-	policy  *policy
 	add     bound[pb.MemberAddRequest, pb.MemberAddResponse]
 	remove  bound[pb.MemberRemoveRequest, pb.MemberRemoveResponse]
 	update  bound[pb.MemberUpdateRequest, pb.MemberUpdateResponse]
 	promote bound[pb.MemberPromoteRequest, pb.MemberPromoteResponse]
-	list    bound[pb.MemberListRequest, pb.MemberListResponse]
+	list    readCalls[pb.MemberListRequest, pb.MemberListResponse]
 }
 
 func newCluster(p *policy, conn grpc.ClientConnInterface) *cluster {
 	remote := pb.NewClusterClient(conn)
 	return &cluster{
-		policy:  p,
 		add:     bindMethod(p, pb.Cluster_MemberAdd_FullMethodName, remote.MemberAdd),
 		remove:  bindMethod(p, pb.Cluster_MemberRemove_FullMethodName, remote.MemberRemove),
 		update:  bindMethod(p, pb.Cluster_MemberUpdate_FullMethodName, remote.MemberUpdate),
 		promote: bindMethod(p, pb.Cluster_MemberPromote_FullMethodName, remote.MemberPromote),
-		list:    bindMethod(p, pb.Cluster_MemberList_FullMethodName, remote.MemberList),
+		list:    bindReads(p, pb.Cluster_MemberList_FullMethodName, remote.MemberList),
 	}
 }
 
@@ -44,10 +42,7 @@ func (c *cluster) MemberList(ctx context.Context, opts ...clientv3.OpOption) (*c
 }
 
 func (c *cluster) members(ctx context.Context, linearizable bool) (*pb.MemberListResponse, error) {
-	if linearizable {
-		ctx = c.policy.led(ctx)
-	}
-	return c.list.do(ctx, &pb.MemberListRequest{Linearizable: linearizable})
+	return c.list.do(ctx, &pb.MemberListRequest{Linearizable: linearizable}, !linearizable)
 }
 
 // MemberAdd implements clientv3.Cluster.

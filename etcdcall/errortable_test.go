@@ -198,7 +198,7 @@ Matched by message, since releases differ in the code and some of these arrive a
 ## What the connection, a hop or the client itself says
 
 Tried in this order; the first row that fits counts. "Never sent" is observed in the transport: no
-request message was handed to it. Without etcdcall.DialOptions that is not known, and the later rows
+request was handed to it. Without etcdcall.DialOptions that is not known, and the later rows
 hold.
 
 | failure | code | never sent | applied? | read | write | action |

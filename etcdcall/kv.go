@@ -101,20 +101,35 @@ func (t *txn) Commit() (*clientv3.TxnResponse, error) {
 
 // kvStub makes the calls of KV under their policies. Its errors are parcels.
 type kvStub struct {
-	*policy
 	remote  pb.KVClient
-	fetch   bound[pb.RangeRequest, pb.RangeResponse]
-	look    bound[pb.TxnRequest, pb.TxnResponse] // a Txn that only reads
+	fetch   readCalls[pb.RangeRequest, pb.RangeResponse]
+	look    readCalls[pb.TxnRequest, pb.TxnResponse] // a Txn that only reads
 	compact bound[pb.CompactionRequest, pb.CompactionResponse]
 	writer  writer
 }
 
+// readCalls are one RPC that reads, linearizable and serializable. Any member
+// answers the latter, whether it knows of a leader or not.
+type readCalls[Req, Resp any] struct {
+	linearizable, serializable bound[Req, Resp]
+}
+
+func bindReads[Req, Resp any](p *policy, method string, stub unaryStub[Req, Resp]) readCalls[Req, Resp] {
+	return readCalls[Req, Resp]{bindLed(p, read, method, stub), bind(p, read, method, stub)}
+}
+
+func (r *readCalls[Req, Resp]) do(ctx context.Context, req *Req, serializable bool) (*Resp, error) {
+	if serializable {
+		return r.serializable.do(ctx, req)
+	}
+	return r.linearizable.do(ctx, req)
+}
+
 func newKVStub(p *policy, remote pb.KVClient) *kvStub {
 	return &kvStub{
-		policy:  p,
 		remote:  remote,
-		fetch:   bind(p, read, pb.KV_Range_FullMethodName, remote.Range),
-		look:    bind(p, read, pb.KV_Txn_FullMethodName, remote.Txn),
+		fetch:   bindReads(p, pb.KV_Range_FullMethodName, remote.Range),
+		look:    bindReads(p, pb.KV_Txn_FullMethodName, remote.Txn),
 		compact: bindMethod(p, pb.KV_Compact_FullMethodName, remote.Compact),
 		writer:  newBlindWriter(p, remote),
 	}
@@ -122,11 +137,8 @@ func newKVStub(p *policy, remote pb.KVClient) *kvStub {
 
 // Range implements pb.KVClient.
 func (s *kvStub) Range(ctx context.Context, req *pb.RangeRequest, _ ...grpc.CallOption) (*pb.RangeResponse, error) {
-	if !req.GetSerializable() {
-		ctx = s.led(ctx)
-	}
-	resp, err := s.fetch.call(ctx, req)
-	return resp, pack(readError(err))
+	resp, err := s.fetch.do(ctx, req, req.GetSerializable())
+	return resp, pack(err)
 }
 
 // RangeStream implements pb.KVClient.
@@ -136,28 +148,25 @@ func (s *kvStub) RangeStream(ctx context.Context, req *pb.RangeRequest, opts ...
 
 // Put implements pb.KVClient.
 func (s *kvStub) Put(ctx context.Context, req *pb.PutRequest, _ ...grpc.CallOption) (*pb.PutResponse, error) {
-	resp, err := s.writer.put(s.led(ctx), req)
+	resp, err := s.writer.put(ctx, req)
 	return resp, pack(err)
 }
 
 // DeleteRange implements pb.KVClient.
 func (s *kvStub) DeleteRange(ctx context.Context, req *pb.DeleteRangeRequest, _ ...grpc.CallOption) (*pb.DeleteRangeResponse, error) {
-	resp, err := s.writer.deleteRange(s.led(ctx), req)
+	resp, err := s.writer.deleteRange(ctx, req)
 	return resp, pack(err)
 }
 
 // Txn implements pb.KVClient.
 func (s *kvStub) Txn(ctx context.Context, req *pb.TxnRequest, _ ...grpc.CallOption) (*pb.TxnResponse, error) {
 	effect := effectOf(req)
-	if effect != readsSerializable {
-		ctx = s.led(ctx)
-	}
 	if effect == writes {
 		resp, err := s.writer.txn(ctx, req)
 		return resp, pack(err)
 	}
-	resp, err := s.look.call(ctx, req)
-	return resp, pack(readError(err))
+	resp, err := s.look.do(ctx, req, effect == readsSerializable)
+	return resp, pack(err)
 }
 
 // Compact implements pb.KVClient. The answer that the revision is compacted

@@ -202,7 +202,8 @@ func TestAfterTheDeadlineTheErrorSaysWhatIsKnown(t *testing.T) {
 		if !errors.As(err, &a) || a.Method != w.method || OutcomeOf(err) != Unknown {
 			t.Errorf("%s: got %T: %v", w.name, err, err)
 		}
-		if !errors.Is(err, context.DeadlineExceeded) || status.Code(err) != codes.DeadlineExceeded {
+		// The server's own timer may go off a moment before the client's.
+		if status.Code(err) != codes.DeadlineExceeded {
 			t.Errorf("%s: the deadline is not found in %v", w.name, err)
 		}
 	}

@@ -145,7 +145,8 @@ func TestEveryCallEndsAtItsDeadlineWithWhatIsKnown(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 			defer cancel()
 			err := c.call(ctx, cli)
-			if !errors.Is(err, context.DeadlineExceeded) {
+			// The server's own timer may go off a moment before the client's.
+			if !errors.Is(err, context.DeadlineExceeded) && status.Code(err) != codes.DeadlineExceeded {
 				t.Errorf("the deadline is not found in %v", err)
 			}
 			var a *AmbiguousError

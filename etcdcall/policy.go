@@ -47,7 +47,6 @@ type bound[Req, Resp any] struct {
 	policy         *policy
 	class          class
 	method         string
-	leader         bool
 	timed, endless *reprise.Unary[Req, Resp]
 }
 
@@ -58,13 +57,20 @@ func bindMethod[Req, Resp any](p *policy, name string, stub unaryStub[Req, Resp]
 	if m.unhurried {
 		opts = append(opts, reprise.WithAttemptTimeout(0))
 	}
-	b := bindOptions(p, opts, name, recorded(stub))
-	b.class, b.leader = m.class, m.leader == leaderAlways
+	b := bindOptions(p, opts, name, recordedFor(stub, m.leader == leaderAlways && !p.anyLeader))
+	b.class = m.class
 	return b
 }
 
-// bind binds an RPC as of class c, whatever its class is in general. Its
-// context must come from led if it needs a leader.
+// bindLed binds an RPC as of class c, for requests that need a leader.
+func bindLed[Req, Resp any](p *policy, c class, method string, stub unaryStub[Req, Resp]) bound[Req, Resp] {
+	b := bindOptions(p, p.options(c), method, recordedFor(stub, !p.anyLeader))
+	b.class = c
+	return b
+}
+
+// bind binds an RPC as of class c, whatever its class is in general, for
+// requests that need no leader or whose context comes from led.
 func bind[Req, Resp any](p *policy, c class, method string, stub unaryStub[Req, Resp]) bound[Req, Resp] {
 	b := bindOptions(p, p.options(c), method, recorded(stub))
 	b.class = c
@@ -85,9 +91,6 @@ func bindOptions[Req, Resp any](p *policy, opts []reprise.CallOption, method str
 func (b *bound[Req, Resp]) call(ctx context.Context, req *Req, opts ...reprise.CallOption) (*Resp, error) {
 	if ctx == nil {
 		return b.timed.Call(ctx, req)
-	}
-	if b.leader {
-		ctx = b.policy.led(ctx)
 	}
 	if _, ok := ctx.Deadline(); ok {
 		return b.timed.Call(ctx, req, opts...)

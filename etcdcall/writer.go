@@ -25,10 +25,10 @@ type blindWriter struct {
 
 func newBlindWriter(p *policy, remote pb.KVClient) *blindWriter {
 	return &blindWriter{
-		putCall:    bind(p, blindWrite, pb.KV_Put_FullMethodName, remote.Put),
-		deleteCall: bind(p, blindWrite, pb.KV_DeleteRange_FullMethodName, remote.DeleteRange),
-		txnCall:    bind(p, blindWrite, pb.KV_Txn_FullMethodName, remote.Txn),
-		guarded:    bind(p, guardedWrite, pb.KV_Txn_FullMethodName, remote.Txn),
+		putCall:    bindLed(p, blindWrite, pb.KV_Put_FullMethodName, remote.Put),
+		deleteCall: bindLed(p, blindWrite, pb.KV_DeleteRange_FullMethodName, remote.DeleteRange),
+		txnCall:    bindLed(p, blindWrite, pb.KV_Txn_FullMethodName, remote.Txn),
+		guarded:    bindLed(p, guardedWrite, pb.KV_Txn_FullMethodName, remote.Txn),
 	}
 }
 
