@@ -2,6 +2,8 @@ package etcdcall
 
 import (
 	"context"
+	"slices"
+	"time"
 
 	"github.com/reprise-go/reprise"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
@@ -41,61 +43,70 @@ type policy struct {
 	grpc []grpc.CallOption
 }
 
-// bound is one RPC with its policy. It is bound twice, since a call whose
-// context has no deadline needs an end of another kind.
+// bound is one RPC with its policy. It is bound three times: a call that ends
+// soon needs no timer for its attempts, and one whose context has no deadline
+// needs an end of another kind.
 type bound[Req, Resp any] struct {
-	policy         *policy
-	class          class
-	method         string
-	timed, endless *reprise.Unary[Req, Resp]
+	policy               *policy
+	class                class
+	method               string
+	short, long, endless *reprise.Unary[Req, Resp]
 }
 
 // bindMethod binds an RPC as methodTable says.
 func bindMethod[Req, Resp any](p *policy, name string, stub unaryStub[Req, Resp]) bound[Req, Resp] {
 	m := methods[name]
-	opts := p.options(m.class)
-	if m.unhurried {
-		opts = append(opts, reprise.WithAttemptTimeout(0))
+	stub = recordedFor(stub, m.leader == leaderAlways && !p.anyLeader)
+	if !m.unhurried {
+		return bindClass(p, m.class, name, stub)
 	}
-	b := bindOptions(p, opts, name, recordedFor(stub, m.leader == leaderAlways && !p.anyLeader))
+	b := bindOptions(p, p.untimed(m.class), name, stub)
 	b.class = m.class
 	return b
 }
 
-// bindLed binds an RPC as of class c, for requests that need a leader.
+// bindLed binds an RPC as of class c, whatever its class is in general, for
+// requests that need a leader.
 func bindLed[Req, Resp any](p *policy, c class, method string, stub unaryStub[Req, Resp]) bound[Req, Resp] {
-	b := bindOptions(p, p.options(c), method, recordedFor(stub, !p.anyLeader))
-	b.class = c
-	return b
+	return bindClass(p, c, method, recordedFor(stub, !p.anyLeader))
 }
 
-// bind binds an RPC as of class c, whatever its class is in general, for
-// requests that need no leader or whose context comes from led.
+// bind binds an RPC as of class c for requests that need no leader, or whose
+// context comes from led.
 func bind[Req, Resp any](p *policy, c class, method string, stub unaryStub[Req, Resp]) bound[Req, Resp] {
-	b := bindOptions(p, p.options(c), method, recorded(stub))
+	return bindClass(p, c, method, recorded(stub))
+}
+
+func bindClass[Req, Resp any](p *policy, c class, method string, stub unaryStub[Req, Resp]) bound[Req, Resp] {
+	b := bindOptions(p, p.options(c), method, stub)
 	b.class = c
+	b.short = reprise.NewUnary(stub, p.untimed(c)...)
 	return b
 }
 
-// bindOptions is bind for a stub that records its attempts itself, if at all.
+// bindOptions is bind for a stub that records its attempts itself, if at all,
+// and for options of its own.
 func bindOptions[Req, Resp any](p *policy, opts []reprise.CallOption, method string, stub unaryStub[Req, Resp]) bound[Req, Resp] {
-	return bound[Req, Resp]{
-		policy:  p,
-		method:  method,
-		timed:   reprise.NewUnary(stub, opts...),
-		endless: reprise.NewUnary(stub, append(opts, reprise.WithMaxElapsed(p.maxElapsed))...),
-	}
+	b := bound[Req, Resp]{policy: p, method: method, long: reprise.NewUnary(stub, opts...)}
+	b.short = b.long
+	b.endless = reprise.NewUnary(stub, append(slices.Clip(opts), reprise.WithMaxElapsed(p.maxElapsed))...)
+	return b
 }
 
 // call makes the call and returns what it ended with.
 func (b *bound[Req, Resp]) call(ctx context.Context, req *Req, opts ...reprise.CallOption) (*Resp, error) {
 	if ctx == nil {
-		return b.timed.Call(ctx, req)
+		return b.long.Call(ctx, req, opts...)
 	}
-	if _, ok := ctx.Deadline(); ok {
-		return b.timed.Call(ctx, req, opts...)
+	deadline, ok := ctx.Deadline()
+	switch {
+	case !ok:
+		return b.endless.Call(ctx, req, opts...)
+	case time.Until(deadline) <= b.policy.attemptTimeout:
+		return b.short.Call(ctx, req, opts...)
+	default:
+		return b.long.Call(ctx, req, opts...)
 	}
-	return b.endless.Call(ctx, req, opts...)
 }
 
 // do makes the call and returns what the caller gets.
@@ -114,13 +125,17 @@ func (b *bound[Req, Resp]) do(ctx context.Context, req *Req) (*Resp, error) {
 
 // options are the call options for methods of class c.
 func (p *policy) options(c class) []reprise.CallOption {
-	opts := []reprise.CallOption{
-		reprise.WithGRPCOptions(p.grpc...),
-		reprise.WithThrottle(p.throttle),
-	}
+	opts := p.untimed(c)
 	if c == read || c == idempotentWrite || c == guardedWrite {
 		opts = append(opts, reprise.WithAttemptTimeout(p.attemptTimeout))
 	}
+	return opts
+}
+
+// untimed are the call options for methods of class c, but for a bound on each
+// attempt.
+func (p *policy) untimed(c class) []reprise.CallOption {
+	opts := []reprise.CallOption{reprise.WithGRPCOptions(p.grpc...), reprise.WithThrottle(p.throttle)}
 	switch c {
 	case read:
 		opts = append(opts, reprise.WithRetry(p.retryReads))
