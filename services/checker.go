@@ -2,6 +2,7 @@ package services
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"reflect"
@@ -178,6 +179,9 @@ func (c *HealthChecker) Start() error { return c.start(nil) }
 
 func (c *HealthChecker) start(giveUp <-chan struct{}) error {
 	return c.StartOnce(checkerName, func() error {
+		if c.stop == nil {
+			return errors.New("misconfigured checker: it was not made by NewChecker or HealthCheckerConfig.New")
+		}
 		if c.cfg.IncVersion != nil {
 			c.cfg.IncVersion(context.Background(), c.cfg.Ver, c.cfg.Sha)
 		}

@@ -122,6 +122,9 @@ func TestAMisconfiguredRegistrationIsAnError(t *testing.T) {
 	if err := c.Unregister("unknown"); err != nil {
 		t.Error(err)
 	}
+	if err := new(services.HealthChecker).Start(); err == nil || !strings.Contains(err.Error(), "not made by NewChecker") {
+		t.Error(err)
+	}
 }
 
 func TestADuplicateRegistrationPanicsInATestAndKeepsNoLock(t *testing.T) {
@@ -248,6 +251,39 @@ func TestCloseDoesNotWaitForABlockedService(t *testing.T) {
 	})
 }
 
+func TestCloseIsTheLastThatIsToldAlsoDuringAPoll(t *testing.T) {
+	for range 50 {
+		synctest.Test(t, func(t *testing.T) {
+			release := make(chan struct{})
+			defer close(release)
+			var block, closed atomic.Bool
+			c := started(t, services.HealthCheckerConfig{}, &scripted{name: "a", ready: func() error {
+				if block.Load() {
+					<-release
+				}
+				return nil
+			}})
+			var last services.HealthStatus
+			c.Subscribe(func(s services.HealthStatus) {
+				last = s
+				if closed.Load() {
+					t.Error("told after Close had returned")
+				}
+			})
+			block.Store(true)
+			time.Sleep(16 * time.Second)
+			if err := c.Close(); err != nil {
+				t.Error(err)
+			}
+			closed.Store(true)
+			synctest.Wait()
+			if last.Running {
+				t.Error("runs after Close")
+			}
+		})
+	}
+}
+
 func TestAServiceThatPanicsOrExitsIsUnhealthy(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := started(t, services.HealthCheckerConfig{},
@@ -328,8 +364,8 @@ func TestSubscribersHearEachStatusInOrder(t *testing.T) {
 		unsubscribe := c.Subscribe(func(s services.HealthStatus) {
 			j.add(fmt.Sprintf("%t/%t %s", s.Running, s.Draining, text(s.Ready)))
 		})
-		other := 0
-		c.Subscribe(func(services.HealthStatus) { other++ })
+		other, running := 0, false
+		c.Subscribe(func(s services.HealthStatus) { other++; running = s.Running })
 		if err := c.Register(&scripted{name: "a"}); err != nil {
 			t.Fatal(err)
 		}
@@ -344,8 +380,8 @@ func TestSubscribersHearEachStatusInOrder(t *testing.T) {
 		if got, want := j.String(), "false/false , true/false a: <nil>, true/true a: <nil>"; got != want {
 			t.Errorf("%s, want %s", got, want)
 		}
-		if other != 4 {
-			t.Errorf("the other subscriber heard %d times", other)
+		if other != 4 || running {
+			t.Errorf("the other subscriber heard %d times, at last that the checker runs: %t", other, running)
 		}
 	})
 }

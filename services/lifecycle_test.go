@@ -120,6 +120,9 @@ func TestMultiStartClosesAllThatItStartedWhenOneFails(t *testing.T) {
 		"it is nil": {
 			ctx: t.Context(), want: "service 1 of 1 is nil\nb failed", order: "close b, close a",
 		},
+		"the context is nil": {
+			last: &scripted{name: "c"}, want: "the context is nil\nb failed", order: "close b, close a",
+		},
 		"the context has ended": {
 			ctx: dead, last: &scripted{name: "c"},
 			want: "context canceled: boom\nb failed", is: []error{context.Canceled, errBoom}, order: "close b, close a",

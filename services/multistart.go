@@ -62,9 +62,14 @@ func (m *MultiStart) CloseBecause(reason error) (err error) {
 	return errors.Join(reason, m.Close())
 }
 
+var errNilContext = errors.New("the context is nil")
+
 // contextError returns nil while ctx lives, and then an error that matches
 // both ctx.Err() and the cause.
 func contextError(ctx context.Context) error {
+	if ctx == nil {
+		return errNilContext
+	}
 	err := ctx.Err()
 	if cause := context.Cause(ctx); err != nil && !errors.Is(cause, err) {
 		return fmt.Errorf("%w: %w", err, cause)

@@ -71,6 +71,9 @@ func (e *UnstoppedError) Unwrap() error { return e.Reason }
 // A service whose Start or Close has not returned when Run returns goes on in
 // its goroutine; the program should exit then.
 func Run(ctx context.Context, cfg RunConfig, srvcs ...Service) error {
+	if ctx == nil {
+		return errNilContext
+	}
 	if i := slices.Index(srvcs, nil); i >= 0 {
 		return fmt.Errorf("service %d of %d is nil", i+1, len(srvcs))
 	}

@@ -253,6 +253,9 @@ func TestRunLeavesACheckerToWhomItBelongs(t *testing.T) {
 			t.Error(text(report))
 		}
 
+		if err := services.Run(nil, services.RunConfig{}); err == nil || err.Error() != "the context is nil" { //nolint:staticcheck // what is tested
+			t.Error(err)
+		}
 		if err := services.Run(t.Context(), services.RunConfig{Checker: services.NewChecker("", ""), Signals: noSignals}, &scripted{}); err == nil {
 			t.Error("a service without a name was accepted")
 		}

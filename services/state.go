@@ -164,12 +164,17 @@ func (once *StateMachine) lockUnlessStarting() {
 func (once *StateMachine) settle(success, failure state, fn func() error) error {
 	next := failure
 	defer func() { once.state.Store(int32(next)) }()
+	if fn == nil {
+		return errNilFunc
+	}
 	if err := fn(); err != nil {
 		return err
 	}
 	next = success
 	return nil
 }
+
+var errNilFunc = errors.New("the function to run is nil")
 
 type state int32
 

@@ -251,6 +251,18 @@ func TestStopOnceWaitsForFunctionsThatNeedTheState(t *testing.T) {
 	}
 }
 
+func TestANilFunctionIsAnErrorAndNoPanic(t *testing.T) {
+	t.Parallel()
+	m, _ := inState(t, "Unstarted")
+	if err := m.StartOnce("svc", nil); err == nil || m.State() != "StartFailed" {
+		t.Error(err, m.State())
+	}
+	n, _ := inState(t, "Started")
+	if err := n.StopOnce("svc", nil); err == nil || n.State() != "StopFailed" {
+		t.Error(err, n.State())
+	}
+}
+
 func TestAPanicOrExitLeavesAStateThatSaysSo(t *testing.T) {
 	t.Parallel()
 	for name, leave := range map[string]func() error{

@@ -92,3 +92,17 @@ func TestHooksThatWereSetAreStillCalled(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+func ExampleNew() { //nolint:testableexamples // what it shows is the wiring
+	meter := noop.NewMeterProvider().Meter("example.com/app") // the program's own provider
+	metrics, err := otelhealth.New(meter)
+	if err != nil {
+		return
+	}
+	defer metrics.Close()
+	checker := metrics.Configure(services.HealthCheckerConfig{Interval: 10 * time.Second}).New()
+	if err := checker.Start(); err != nil {
+		return
+	}
+	defer checker.Close()
+}
