@@ -167,7 +167,7 @@ func (h *hedge) run(ctx context.Context) (winner int, err error) {
 func (h *hedge) failed(ctx context.Context, r *hedgeResult) (wait time.Duration, over error) {
 	h.now = time.Now()
 	h.record(r.index+1, &r.outcome, h.now, 0)
-	if ctx.Err() != nil && isContextual(r.err) {
+	if spent(ctx) && isContextual(r.err) {
 		return 0, h.ended(ctx)
 	}
 	advice := h.cs.advice(r.err, r.trailer)

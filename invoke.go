@@ -147,7 +147,7 @@ func attempt(ctx context.Context, cs CallSettings, call APICall) (o outcome) {
 	} else {
 		o.err = call(own, cs)
 	}
-	if r.attemptTimeout > 0 && o.err != nil && own.Err() != nil && ctx.Err() == nil && !isAnswer(o.err) {
+	if r.attemptTimeout > 0 && o.err != nil && spent(own) && !spent(ctx) && !isAnswer(o.err) {
 		o.err = &AttemptTimeoutError{Timeout: r.attemptTimeout, Err: o.err}
 	}
 	cs.observeAttempt(own, &o)
@@ -181,7 +181,7 @@ func retry(ctx context.Context, cs CallSettings, call APICall, last outcome) err
 	l := loop{began: last.start}
 	for {
 		pause, ok := retryer.Retry(last.err)
-		if !ok && l.made == 0 && cs.rare == nil && !(ctx.Err() != nil && isContextual(last.err)) {
+		if !ok && l.made == 0 && cs.rare == nil && (!spent(ctx) || !isContextual(last.err)) {
 			declined(cs.Throttle)
 			return last.err
 		}
@@ -223,7 +223,7 @@ type loop struct {
 // open: a server that wants no retry, code, throttle, attempts, delay.
 func (l *loop) decide(ctx context.Context, cs *CallSettings, r Retryer, retryable bool, trailer metadata.MD) error {
 	last := l.last()
-	if ctx.Err() != nil && (retryable || isContextual(last.Err)) {
+	if spent(ctx) && (retryable || isContextual(last.Err)) {
 		return l.ended(ctx)
 	}
 	advice := cs.advice(last.Err, trailer)
@@ -266,6 +266,16 @@ func (l *loop) rest(ctx context.Context, cs *CallSettings) error {
 	return nil
 }
 
+// spent reports whether ctx has ended. Its deadline counts by the clock, as it does
+// for gRPC, which can fail an attempt for it just before the context's timer fires.
+func spent(ctx context.Context) bool {
+	if ctx.Err() != nil {
+		return true
+	}
+	deadline, ok := ctx.Deadline()
+	return ok && !time.Now().Before(deadline)
+}
+
 // isContextual reports whether err can be the mark that the end of a context
 // left on an attempt.
 func isContextual(err error) bool {
@@ -298,10 +308,10 @@ func (h *history) record(number int, o *outcome, now time.Time, pause time.Durat
 	h.add(a)
 }
 
-// ended is the error of a call whose context is done.
+// ended is the error of a call whose context is spent.
 func (h *history) ended(ctx context.Context) *Error {
 	reason := ReasonCanceled
-	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+	if err := ctx.Err(); err == nil || errors.Is(err, context.DeadlineExceeded) {
 		reason = ReasonDeadline
 	}
 	e := h.stopped(reason)

@@ -333,6 +333,32 @@ func TestAttemptTimeoutBoundsEachAttempt(t *testing.T) {
 	})
 }
 
+// gRPC compares deadlines with the clock, and may be ahead of the timers.
+func TestADeadlineCountsAheadOfTheContextsTimer(t *testing.T) {
+	t.Parallel()
+	late := status.Error(codes.DeadlineExceeded, "says the transport")
+	declining := WithRetry(func() Retryer { return OnCodes([]codes.Code{codes.Unavailable}, Backoff{}) })
+	ctx := aheadOfTimer{t.Context(), time.Now()}
+	err := Invoke(ctx, failing(late).call, declining)
+	var stopped *Error
+	if !errors.As(err, &stopped) || stopped.Reason != ReasonDeadline || stopped.Err != late || //nolint:errorlint // the very error
+		!errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("got %v, want the deadline with the error of the attempt", err)
+	}
+	ctx.deadline = time.Now().Add(time.Hour)
+	if err := Invoke(ctx, failing(late).call, declining); err != late { //nolint:errorlint // the very error is promised
+		t.Errorf("with an hour left: got %v, want the attempt's own error", err)
+	}
+}
+
+// aheadOfTimer is a context whose timer never fires.
+type aheadOfTimer struct {
+	context.Context
+	deadline time.Time
+}
+
+func (c aheadOfTimer) Deadline() (time.Time, bool) { return c.deadline, true }
+
 func TestAttemptTimeoutLeavesAnswersAlone(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		for _, test := range []struct {

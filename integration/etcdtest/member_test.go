@@ -7,6 +7,8 @@ import (
 	"syscall"
 	"testing"
 
+	clientv3 "go.etcd.io/etcd/client/v3"
+
 	"github.com/reprise-go/reprise/integration/etcdtest"
 )
 
@@ -21,8 +23,7 @@ func TestAMemberKeepsItsDataOverARestart(t *testing.T) {
 			c := etcdtest.New(t)
 			cli, m := c.Client(t), c.Member(0)
 			for i := range 3 {
-				_, err := cli.Put(soon(t), fmt.Sprint("key", i), "value")
-				must(t, err)
+				put(t, cli, fmt.Sprint("key", i), "value")
 				must(t, end(m))
 				must(t, end(m))
 				if m.Running() {
@@ -38,6 +39,22 @@ func TestAMemberKeepsItsDataOverARestart(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// put writes until it succeeds: after a restart a client may find out on its next
+// call that its connection has died.
+func put(t *testing.T, cli *clientv3.Client, key, value string) {
+	t.Helper()
+	ctx := soon(t)
+	for {
+		_, err := cli.Put(ctx, key, value)
+		if err == nil {
+			return
+		}
+		if ctx.Err() != nil {
+			t.Fatal(err)
+		}
 	}
 }
 
