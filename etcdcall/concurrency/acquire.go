@@ -65,10 +65,10 @@ func (c *claim) enter(ctx context.Context, value string, onlyIf ...v3.Cmp) (befo
 	put := v3.OpPut(c.key, value, v3.WithLease(c.term.lease))
 	rivals := youngest(c.rivals)
 	resp, err := repeatable(ctx, func(ctx context.Context) (*v3.TxnResponse, error) {
-		resp, err := c.queue.session.client.Txn(ctx).
+		resp, err := c.client().Txn(ctx).
 			If(absent...).
 			Then(put, rivals).
-			Else(v3.OpGet(c.key, v3.WithKeysOnly()), rivals).
+			Else(v3.OpGet(c.key), rivals).
 			Commit()
 		if err != nil && etcdcall.OutcomeOf(err) != etcdcall.NotApplied {
 			c.uncertain = true
@@ -82,7 +82,7 @@ func (c *claim) enter(ctx context.Context, value string, onlyIf ...v3.Cmp) (befo
 	if resp.Succeeded {
 		c.rev = resp.Header.Revision
 	} else if kvs := resp.Responses[0].GetResponseRange().Kvs; len(kvs) > 0 {
-		c.rev = kvs[0].CreateRevision
+		c.existed, c.rev, c.value = true, kvs[0].CreateRevision, string(kvs[0].Value)
 	} else {
 		return nil, nil
 	}
@@ -120,7 +120,7 @@ func (c *claim) await(ctx context.Context, before *mvccpb.KeyValue) error {
 func (c *claim) look(ctx context.Context) (before *mvccpb.KeyValue, err error) {
 	older := youngest(c.rivals, v3.WithMaxCreateRev(c.rev-1))
 	resp, err := repeatable(ctx, func(ctx context.Context) (*v3.TxnResponse, error) {
-		return c.queue.session.client.Txn(ctx).Then(v3.OpGet(c.key, v3.WithKeysOnly()), older).Commit()
+		return c.client().Txn(ctx).Then(v3.OpGet(c.key, v3.WithKeysOnly()), older).Commit()
 	})
 	if err != nil {
 		return nil, err

@@ -24,8 +24,14 @@ type claim struct {
 	rev int64
 	// header is that of the response that showed the claim at the head.
 	header *pb.ResponseHeader
+	// existed says that the key was there already, and value what it held.
+	existed bool
+	value   string
 	// uncertain says that a request to create the key had an unknown outcome.
 	uncertain bool
+
+	// work is what is done for the claim in the background, if anything.
+	work *work
 
 	// ctx ends when the claim is given up or lost; the cause says which.
 	ctx context.Context
@@ -51,6 +57,8 @@ func (c *claim) loss() error {
 	}
 	return cause
 }
+
+func (c *claim) client() *v3.Client { return c.queue.session.client }
 
 // own is true in the store while the key of c is there.
 func (c *claim) own() v3.Cmp {

@@ -2,7 +2,7 @@ package concurrency
 
 import (
 	"context"
-	"sync"
+	"sync/atomic"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	v3 "go.etcd.io/etcd/client/v3"
@@ -23,11 +23,9 @@ type Mutex struct {
 	s   *Session
 	pfx string
 
-	mu   sync.Mutex
-	held *claim // nil while the lock is not held through this Mutex
-	last *claim // what Key and Header speak of
-	// leaving is closed when the lock is given back after Unlock has failed.
-	leaving <-chan struct{}
+	holder
+
+	header atomic.Pointer[pb.ResponseHeader]
 }
 
 // NewMutex returns the lock of the name pfx. Its keys lie under pfx + "/".
@@ -53,7 +51,7 @@ func (m *Mutex) Lock(ctx context.Context) error {
 	if err := c.acquire(ctx, ""); err != nil {
 		return err
 	}
-	m.hold(c)
+	m.take(c)
 	return nil
 }
 
@@ -69,7 +67,7 @@ func (m *Mutex) TryLock(ctx context.Context) error {
 	if err := c.tryAcquire(ctx, nobody(m.pfx)); err != nil {
 		return err
 	}
-	m.hold(c)
+	m.take(c)
 	return nil
 }
 
@@ -81,34 +79,7 @@ func (m *Mutex) TryLock(ctx context.Context) error {
 // back in the background, at the latest with the end of the session; Unlock may
 // be called again to wait for that.
 func (m *Mutex) Unlock(ctx context.Context) error {
-	m.mu.Lock()
-	c, leaving := m.held, m.leaving
-	m.held, m.leaving = nil, nil
-	m.mu.Unlock()
-	switch {
-	case c != nil:
-		leaving, _, err := c.giveBack(ctx)
-		m.leave(leaving)
-		return err
-	case leaving == nil:
-		return ErrLockReleased
-	}
-	select {
-	case <-leaving:
-		return nil
-	case <-ctx.Done():
-		m.leave(leaving)
-		return ctx.Err()
-	}
-}
-
-// leave remembers a release that goes on in the background.
-func (m *Mutex) leave(leaving <-chan struct{}) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if leaving != nil && m.held == nil {
-		m.leaving = leaving
-	}
+	return m.unlock(ctx)
 }
 
 // Ctx returns a context to hold the lock under. It ends when the lock is
@@ -118,72 +89,32 @@ func (m *Mutex) leave(leaving <-chan struct{}) {
 //
 // The first call after each Lock begins to watch the holder's key, in the
 // background.
-func (m *Mutex) Ctx() context.Context {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	c := m.held
-	if c == nil {
-		return endedContext
-	}
-	c.guard()
-	return c.ctx
-}
+func (m *Mutex) Ctx() context.Context { return m.context() }
 
 // Token returns the fencing token of the holder: a number that grows from one
 // holder of the lock to the next. Hand it to whatever the lock guards, and let
 // that refuse a token smaller than one that it has seen. It is 0 if the lock is
 // not held.
-func (m *Mutex) Token() int64 {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.held == nil {
-		return 0
-	}
-	return m.held.rev
-}
+func (m *Mutex) Token() int64 { return m.token() }
 
 // IsOwner returns a comparison that is true in the store while this Mutex holds
 // the lock. A transaction guarded by it is not applied after the lock was lost.
 // If the lock is not held, the comparison is never true.
-func (m *Mutex) IsOwner() v3.Cmp {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.held == nil {
-		return v3.Compare(v3.CreateRevision(m.pfx), "=", -1)
-	}
-	return m.held.own()
-}
+func (m *Mutex) IsOwner() v3.Cmp { return m.owner(m.pfx) }
 
 // Key returns the key that stands for the holder, or "" if the lock is not held.
 func (m *Mutex) Key() string {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.held == nil {
-		return ""
+	if c := m.current(); c != nil {
+		return c.key
 	}
-	return m.held.key
+	return ""
 }
 
 // Header returns the response header of the last successful Lock or TryLock. Its
 // revision is one at which the lock was held. It is nil before.
-func (m *Mutex) Header() *pb.ResponseHeader {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.last == nil {
-		return nil
-	}
-	return m.last.header
-}
+func (m *Mutex) Header() *pb.ResponseHeader { return m.header.Load() }
 
-func (m *Mutex) hold(c *claim) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.held, m.last, m.leaving = c, c, nil
+func (m *Mutex) take(c *claim) {
+	m.header.Store(c.header)
+	m.hold(c)
 }
-
-// endedContext is the context of a lock that is not held.
-var endedContext = func() context.Context {
-	ctx, end := context.WithCancelCause(context.Background())
-	end(ErrLockReleased)
-	return ctx
-}()

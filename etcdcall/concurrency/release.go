@@ -29,13 +29,11 @@ func (c *claim) release(ctx context.Context) (finding, *pb.ResponseHeader, error
 	attempts := 0
 	resp, err := repeatable(ctx, func(ctx context.Context) (*v3.TxnResponse, error) {
 		attempts++
-		return c.queue.session.client.Txn(ctx).If(own).Then(v3.OpDelete(c.key)).Commit()
+		return c.client().Txn(ctx).If(own).Then(v3.OpDelete(c.key)).Commit()
 	})
-	if err != nil {
-		return 0, nil, err
-	}
-	c.retire()
 	switch {
+	case err != nil:
+		return 0, nil, err
 	case resp.Succeeded:
 		return deleted, resp.Header, nil
 	case attempts == 1:
@@ -45,65 +43,68 @@ func (c *claim) release(ctx context.Context) (finding, *pb.ResponseHeader, error
 	}
 }
 
-// giveBack ends the claim of a holder. If that fails, it goes on in the
-// background until going is closed. A claim that was lost before gives a
-// LostError.
-func (c *claim) giveBack(ctx context.Context) (going <-chan struct{}, header *pb.ResponseHeader, err error) {
+// giveBack ends the claim of a holder. A claim that was lost before gives a
+// LostError. After any other error it goes on in the background, see settled.
+func (c *claim) giveBack(ctx context.Context) (*pb.ResponseHeader, error) {
 	lost := c.loss()
 	c.give()
 	if lost != nil {
 		c.retire()
-		return nil, nil, lost
+		return nil, lost
 	}
 	found, header, err := c.release(ctx)
-	switch {
-	case err != nil:
-		return c.abandon(), nil, err
-	case found == missing:
-		return nil, header, &LostError{Key: c.key, Rev: c.rev, Err: errDeleted}
-	default:
-		return nil, header, nil
+	if err != nil {
+		c.abandon()
+		return nil, err
 	}
+	c.retire()
+	if found == missing {
+		return header, &LostError{Key: c.key, Rev: c.rev, Err: errDeleted}
+	}
+	return header, nil
 }
 
 // abandon gives c up and returns at once. The key is deleted in the background,
-// for as long as the session can have it. The channel is closed when that is
-// over.
-func (c *claim) abandon() <-chan struct{} {
-	done := make(chan struct{})
+// for as long as the session can have it.
+func (c *claim) abandon() {
 	c.give()
-	began := c.queue.session.spawn(func() {
-		defer close(done)
-		if _, _, err := c.release(c.term.ctx); err != nil {
-			c.vacate() // what is left of it dies with the lease
+	c.inBackground(func(ctx context.Context) {
+		_, _, err := c.release(c.term.ctx)
+		if err == nil {
+			c.lookOut(ctx)
 		}
+		c.vacate()
 	})
-	if !began {
-		close(done)
-	}
-	return done
 }
 
-// retire lets the name of c, whose key is gone, be used again. If the creation
-// of the key was sent several times, or its outcome is unknown, one of the
-// requests may be applied late and bring the key back: it is looked for, and the
-// name not used, until that cannot happen any more.
+// retire ends the use of the key of c, which is gone.
 func (c *claim) retire() {
 	if !c.uncertain {
 		c.vacate()
 		return
 	}
-	c.queue.session.spawn(func() {
-		_ = reprise.Invoke(c.term.ctx, func(ctx context.Context, _ reprise.CallSettings) error {
-			_, err := repeatable(ctx, func(ctx context.Context) (*v3.DeleteResponse, error) {
-				return c.queue.session.client.Delete(ctx, c.key)
-			})
-			return errors.Join(errNotYet, err)
-		}, reprise.WithMaxElapsed(lateness), reprise.WithRetry(func() reprise.Retryer {
-			return reprise.OnErrorFunc(lookouts, func(error) bool { return true })
-		}))
+	c.inBackground(func(ctx context.Context) {
+		c.lookOut(ctx)
 		c.vacate()
 	})
+}
+
+// lookOut deletes the key if it comes back. If the request to create it was sent
+// several times, or its outcome is unknown, it may be applied late. Until that
+// cannot happen any more, the name is not used again.
+func (c *claim) lookOut(ctx context.Context) {
+	if !c.uncertain {
+		return
+	}
+	_ = reprise.Invoke(ctx, func(ctx context.Context, _ reprise.CallSettings) error {
+		_, err := repeatable(ctx, func(ctx context.Context) (*v3.DeleteResponse, error) {
+			return c.client().Delete(ctx, c.key)
+		})
+		return errors.Join(errNotYet, err)
+	}, reprise.WithMaxElapsed(lateness), reprise.WithRetry(func() reprise.Retryer {
+		return reprise.OnErrorFunc(lookouts, func(error) bool { return true })
+	}))
+	c.uncertain = ctx.Err() != nil
 }
 
 // lateness is how long after it was sent a request is applied at most. A server
@@ -114,3 +115,41 @@ const lateness = 30 * time.Second
 var lookouts = reprise.Backoff{Initial: 50 * time.Millisecond, Max: 2 * time.Second, Jitter: reprise.JitterEqual}
 
 var errNotYet = errors.New("concurrency: the key may still come")
+
+// work is what is done for a claim in the background.
+type work struct {
+	done chan struct{}
+	halt context.CancelFunc
+}
+
+// inBackground does task for as long as the term lasts. Its context ends earlier
+// if somebody wants the claim settled.
+func (c *claim) inBackground(task func(ctx context.Context)) {
+	ctx, halt := context.WithCancel(c.term.ctx)
+	w := &work{make(chan struct{}), halt}
+	c.work = w
+	began := c.queue.session.spawn(func() {
+		defer close(w.done)
+		defer halt()
+		task(ctx)
+	})
+	if !began {
+		halt()
+		close(w.done)
+	}
+}
+
+// settled waits until nothing is done for the claim in the background any more.
+// To look out for a key that comes late is not waited for.
+func (c *claim) settled(ctx context.Context) error {
+	if c.work == nil {
+		return nil
+	}
+	c.work.halt()
+	select {
+	case <-c.work.done:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}

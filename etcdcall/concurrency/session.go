@@ -8,7 +8,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/reprise-go/reprise"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	v3 "go.etcd.io/etcd/client/v3"
 )
@@ -173,9 +172,7 @@ func (s *Session) keep(t *term, l lease) {
 	if !s.options.regrant || s.life.Err() != nil {
 		return
 	}
-	next, err := reprise.Do(s.life, s.obtain, reprise.WithRetry(func() reprise.Retryer {
-		return reprise.OnErrorFunc(pauses, func(error) bool { return true })
-	}))
+	next, err := s.nextLease()
 	if err == nil {
 		s.begin(t.epoch+1, next)
 	}
