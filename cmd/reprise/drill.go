@@ -24,7 +24,8 @@ const drillHelp = `Runs readers and writers through Reprise and then, with the s
 offered calls and deadlines, through plain clientv3, each on a real etcd cluster
 of three members in this process. Meanwhile the leader is killed, links are cut,
 responses are lost after the server applied the write, and streams are reset.
-Every written value is unique; when all calls have ended, the full history is
+Reprise writes with etcdcall.WithExactlyOnce, unless --exactly-once=false. Every
+written value is unique; when all calls have ended, the full history is
 read from a member, and says what became of each write.
 
 With --endpoints it runs on your own cluster, without faults, under a prefix of
@@ -44,6 +45,7 @@ type drillFlags struct {
 	rate      int
 	clients   int
 	timeout   time.Duration
+	once      bool
 	json      bool
 	endpoints []string
 	prefix    string
@@ -67,6 +69,7 @@ func newDrill() *cobra.Command {
 	fs.IntVar(&f.rate, "rate", 500, "calls offered a second")
 	fs.IntVar(&f.clients, "clients", 4, "clients that share the calls")
 	fs.DurationVar(&f.timeout, "timeout", 10*time.Second, "deadline of each call")
+	fs.BoolVar(&f.once, "exactly-once", true, "let Reprise repeat ambiguous writes, applying each at most once")
 	fs.BoolVar(&f.json, "json", false, "print the result as JSON")
 	fs.StringSliceVar(&f.endpoints, "endpoints", nil, "run on this cluster of yours, without faults")
 	fs.StringVar(&f.prefix, "prefix", "", "prefix of all keys on your cluster (default a new one under reprise-drill/)")
@@ -109,7 +112,7 @@ func (f *drillFlags) print(w io.Writer, r *drill.Report) error {
 }
 
 func (f *drillFlags) config(c *cobra.Command) (drill.Config, error) {
-	cfg := drill.Config{Duration: f.duration, Seed: f.seed, Rate: f.rate, Clients: f.clients, Timeout: f.timeout}
+	cfg := drill.Config{Duration: f.duration, Seed: f.seed, Rate: f.rate, Clients: f.clients, Timeout: f.timeout, ExactlyOnce: f.once}
 	if !c.Flags().Changed("seed") {
 		cfg.Seed = newSeed()
 	}

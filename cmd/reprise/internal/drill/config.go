@@ -20,6 +20,8 @@ type Config struct {
 	Clients int
 	// Timeout is the deadline of each call.
 	Timeout time.Duration
+	// ExactlyOnce makes Reprise's writes recoverable after an ambiguous failure.
+	ExactlyOnce bool
 	// Target, if set, is the cluster to run on, without faults. Otherwise each
 	// side gets a cluster of three members in the process.
 	Target *Target

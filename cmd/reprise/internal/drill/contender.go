@@ -14,8 +14,9 @@ import (
 // A Contender is a way to call etcd.
 type Contender struct {
 	Name string
-	// Connect makes a client. It need not reach anybody.
-	Connect func(cfg clientv3.Config) (*clientv3.Client, error)
+	// Connect makes a client that may keep records under prefix. It need not
+	// reach anybody.
+	Connect func(cfg clientv3.Config, prefix string) (*clientv3.Client, error)
 }
 
 // Names of the two sides.
@@ -25,10 +26,20 @@ const (
 )
 
 // contenders returns both sides. The first is the one that is judged.
-func contenders() []Contender {
+func contenders(cfg *Config) []Contender {
 	return []Contender{
-		{Name: Reprise, Connect: func(cfg clientv3.Config) (*clientv3.Client, error) { return etcdcall.New(cfg) }},
-		{Name: Clientv3, Connect: clientv3.New},
+		{Name: Reprise, Connect: func(c clientv3.Config, prefix string) (*clientv3.Client, error) {
+			var opts []etcdcall.Option
+			if cfg.ExactlyOnce {
+				opts = append(opts, etcdcall.WithExactlyOnce(prefix))
+			}
+			if cfg.Target == nil {
+				// The default suits the default election timeout of etcd.
+				opts = append(opts, etcdcall.WithAttemptTimeout(5*election))
+			}
+			return etcdcall.New(c, opts...)
+		}},
+		{Name: Clientv3, Connect: func(c clientv3.Config, _ string) (*clientv3.Client, error) { return clientv3.New(c) }},
 	}
 }
 

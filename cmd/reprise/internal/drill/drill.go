@@ -16,7 +16,7 @@ import (
 // Run drills both sides and reports. When ctx ends it returns early with the
 // context's cause, after closing and removing everything it made.
 func Run(ctx context.Context, cfg Config) (*Report, error) {
-	return run(ctx, cfg, contenders())
+	return run(ctx, cfg, contenders(&cfg))
 }
 
 func run(ctx context.Context, cfg Config, sides []Contender) (*Report, error) {
@@ -28,7 +28,7 @@ func run(ctx context.Context, cfg Config, sides []Contender) (*Report, error) {
 	}
 	r := &Report{
 		Seed: cfg.Seed, Seconds: cfg.Duration.Seconds(), Rate: cfg.Rate, Clients: cfg.Clients,
-		Deadline: cfg.Timeout.Seconds(), Faults: cfg.Target == nil,
+		Deadline: cfg.Timeout.Seconds(), Faults: cfg.Target == nil, Once: cfg.ExactlyOnce,
 	}
 	for _, c := range sides {
 		s, err := drillSide(ctx, &cfg, c)
@@ -62,8 +62,8 @@ func drillSide(ctx context.Context, cfg *Config, c Contender) (result *Side, err
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, s.venue.close(ctx)) }()
-	s.load.prefix = s.venue.prefix
-	s.load.clients, err = connect(c, s.venue.config, cfg.Clients)
+	s.load.prefix = s.venue.prefix + "kv/"
+	s.load.clients, err = connect(c, s.venue, cfg.Clients)
 	defer func() { err = errors.Join(err, closeAll(s.load.clients)) }()
 	if err != nil {
 		return nil, err
@@ -83,11 +83,12 @@ func drillSide(ctx context.Context, cfg *Config, c Contender) (result *Side, err
 	return &s.result, nil
 }
 
-func connect(c Contender, cfg clientv3.Config, n int) ([]*clientv3.Client, error) {
+func connect(c Contender, v *venue, n int) ([]*clientv3.Client, error) {
+	cfg := v.config
 	cfg.DialOptions = append(append([]grpc.DialOption{}, cfg.DialOptions...), countSends())
 	var clients []*clientv3.Client
 	for range n {
-		cli, err := c.Connect(cfg)
+		cli, err := c.Connect(cfg, v.prefix+"once/")
 		if err != nil {
 			return clients, err
 		}
@@ -109,7 +110,8 @@ func (s *side) warmUp(ctx context.Context) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, reachTime, errNoAnswer)
 	defer cancel()
 	for _, cli := range s.load.clients {
-		if _, err := cli.Get(ctx, s.venue.prefix); err != nil {
+		_, err := cli.Put(ctx, s.venue.prefix+"warm-up", "")
+		if err != nil {
 			if ctx.Err() != nil {
 				err = context.Cause(ctx)
 			}
@@ -169,14 +171,10 @@ func (s *side) trouble(ctx context.Context) error {
 	}
 	var err error
 	s.lasting(ctx, "under faults", s.cfg.Duration, func(timeUp <-chan struct{}) {
-		ctx, cancel := context.WithTimeoutCause(ctx, s.cfg.Duration+recoveryTime, errNoRecovery)
-		defer cancel()
-		u := newUnrest(s.venue.cluster, func(f Fault) { s.cfg.Watch.Struck(s.result.Name, f) })
-		strikes := schedule(s.cfg.Seed, s.cfg.Duration, len(s.venue.cluster.Members()))
 		over := make(chan struct{})
 		go func() {
 			defer close(over)
-			s.result.Faults, err = u.run(ctx, strikes, timeUp)
+			s.result.Faults, err = s.strike(ctx, timeUp)
 		}()
 		s.load.offer(ctx, true, over)
 		<-over
@@ -184,24 +182,32 @@ func (s *side) trouble(ctx context.Context) error {
 	return err
 }
 
+// strike breaks the cluster until the time is up, and heals it.
+func (s *side) strike(ctx context.Context, timeUp <-chan struct{}) (map[Fault]int, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, s.cfg.Duration+recoveryTime, errNoRecovery)
+	defer cancel()
+	u := newUnrest(s.venue.cluster, func(f Fault) { s.cfg.Watch.Struck(s.result.Name, f) })
+	return u.run(ctx, schedule(s.cfg.Seed, s.cfg.Duration, len(s.venue.cluster.Members())), timeUp)
+}
+
 // recoveryTime is how long a fault may last beyond the time of the drill.
 const recoveryTime = 30 * time.Second
 
 var errNoRecovery = fmt.Errorf("the cluster did not recover from a fault within %v", recoveryTime)
 
-// history reads every change the side made. The last one is a mark of the
-// drill's own.
+// history reads every change of the keys that the calls wrote. The last one is
+// a mark of the drill's own.
 func (s *side) history(ctx context.Context) (*check.Log, error) {
-	defer s.phase("reading the history", 0)()
+	defer s.phase("history", 0)()
 	truth, err := s.venue.truth(ctx)
 	if err != nil {
 		return nil, err
 	}
-	mark, err := truth.Put(ctx, s.venue.prefix+"end", "")
+	mark, err := truth.Put(ctx, s.load.prefix+"end", "")
 	if err != nil {
 		return nil, err
 	}
-	log, err := check.ReadLog(ctx, truth, s.venue.prefix, s.venue.first+1, mark.Header.Revision)
+	log, err := check.ReadLog(ctx, truth, s.load.prefix, s.venue.first+1, mark.Header.Revision)
 	if err != nil {
 		return nil, err
 	}

@@ -21,7 +21,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // small is a drill for a busy machine. Drills of three members run one after
 // the other, since they judge how fast calls are answered.
 func small() Config {
-	return Config{Duration: time.Second, Seed: 1, Rate: 50, Clients: 2, Timeout: 3 * time.Second}
+	return Config{Duration: time.Second, Seed: 1, Rate: 50, Clients: 2, Timeout: 3 * time.Second, ExactlyOnce: true}
 }
 
 func TestADrillStrikesWithEveryFaultAndReprisePasses(t *testing.T) {
@@ -44,9 +44,26 @@ func TestADrillStrikesWithEveryFaultAndReprisePasses(t *testing.T) {
 		if got := s.Acknowledged + s.Ambiguous + s.Failed; got != s.Calls {
 			t.Errorf("%s: %d calls ended, %d were offered", s.Name, got, s.Calls)
 		}
+		for err, n := range s.Errors {
+			if strings.Contains(err, context.Canceled.Error()) {
+				t.Errorf("%s: %d calls were cut before their deadline: %s", s.Name, n, err)
+			}
+		}
 	}
 	if j := r.Sides[0].Judgement; j != (Judgement{}) {
 		t.Errorf("%s: %+v, want nothing wrong", r.Sides[0].Name, j)
+	}
+}
+
+func TestExactlyOnceWritesLeaveNothingOpen(t *testing.T) {
+	cfg := small()
+	cfg.Timeout = 20 * time.Second
+	r, err := run(t.Context(), cfg, contenders(&cfg)[:1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s := r.Sides[0]; s.Ambiguous > 0 || s.Failed > 0 || s.Judgement != (Judgement{}) {
+		t.Errorf("got %+v, want every call acknowledged", s)
 	}
 }
 
@@ -76,7 +93,7 @@ func hopefully(ctx context.Context, do func(context.Context) (*clientv3.PutRespo
 }
 
 func misbehaving(name string, put func(context.Context, func(context.Context) (*clientv3.PutResponse, error)) (*clientv3.PutResponse, error)) Contender {
-	return Contender{Name: name, Connect: func(cfg clientv3.Config) (*clientv3.Client, error) {
+	return Contender{Name: name, Connect: func(cfg clientv3.Config, _ string) (*clientv3.Client, error) {
 		cfg.MaxUnaryRetries = 1
 		cli, err := clientv3.New(cfg)
 		if err == nil {

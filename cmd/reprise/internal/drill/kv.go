@@ -67,7 +67,7 @@ func (l *kvLoad) drain() { l.running.Wait() }
 func (l *kvLoad) call(ctx context.Context, n int, faulty bool, due time.Time) {
 	random := rand.New(rand.NewPCG(l.seed, uint64(n)))
 	c := call{
-		key:    fmt.Sprintf("%skv/%02d", l.prefix, random.IntN(kvKeys)),
+		key:    fmt.Sprintf("%s%02d", l.prefix, random.IntN(kvKeys)),
 		write:  random.IntN(2) == 0,
 		faulty: faulty,
 		due:    due.Sub(l.start),

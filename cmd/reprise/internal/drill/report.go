@@ -17,6 +17,7 @@ type Report struct {
 	Clients  int      `json:"clients"`
 	Deadline float64  `json:"deadline_seconds"` // of each call
 	Faults   bool     `json:"with_faults"`
+	Once     bool     `json:"exactly_once"` // whether Reprise's writes were exactly-once writes
 	Sides    []Side   `json:"sides"`
 	OK       bool     `json:"ok"`      // whether Reprise kept its promises
 	Reasons  []string `json:"reasons"` // why not
@@ -25,31 +26,36 @@ type Report struct {
 // A Side is what came of one side's calls. Times and counts are those of the
 // calls offered under faults; what is judged from the history covers all.
 type Side struct {
-	Name         string        `json:"name"`
-	Faults       map[Fault]int `json:"faults"`
-	Calls        int           `json:"calls"`
-	Acknowledged int           `json:"acknowledged"`
-	Retried      int           `json:"retried"`                // calls that were attempted more than once
-	Ambiguous    int           `json:"ambiguous"`              // writes that ended without anybody knowing whether they happened
-	Failed       int           `json:"failed"`                 // reads without an answer, and writes known not to have happened
-	Judgement    Judgement     `json:"judgement"`              // from the history
-	LongestGap   float64       `json:"longest_gap_seconds"`    // seconds without a success
-	P50          float64       `json:"p50_seconds"`            // of acknowledged calls
-	P99          float64       `json:"p99_seconds"`            //
-	Throughput   float64       `json:"throughput_per_second"`  // acknowledged calls a second
-	Undisturbed  float64       `json:"undisturbed_per_second"` // the same, before the faults
-	Writes       int           `json:"writes_in_history"`      // in the whole history
+	Name         string         `json:"name"`
+	Faults       map[Fault]int  `json:"faults"`
+	Calls        int            `json:"calls"`
+	Acknowledged int            `json:"acknowledged"`
+	Retried      int            `json:"retried"`                // calls that were attempted more than once
+	Ambiguous    int            `json:"ambiguous"`              // writes that ended without anybody knowing whether they happened
+	Failed       int            `json:"failed"`                 // reads without an answer, and writes known not to have happened
+	Judgement    Judgement      `json:"judgement"`              // from the history
+	LongestGap   float64        `json:"longest_gap_seconds"`    // seconds without a success
+	P50          float64        `json:"p50_seconds"`            // of acknowledged calls
+	P99          float64        `json:"p99_seconds"`            //
+	Throughput   float64        `json:"throughput_per_second"`  // acknowledged calls a second
+	Undisturbed  float64        `json:"undisturbed_per_second"` // the same, before the faults
+	Writes       int            `json:"writes_in_history"`      // in the whole history
+	Errors       map[string]int `json:"errors"`                 // how calls ended that were not acknowledged
 }
 
 // summarise adds up the calls that were offered between from and until, under
 // faults.
 func (s *Side) summarise(list []call, from, until time.Duration) {
 	var latencies, ends []time.Duration
+	s.Errors = make(map[string]int)
 	for _, c := range list {
 		if !c.faulty {
 			continue
 		}
 		s.Calls++
+		if c.err != nil {
+			s.Errors[c.err.Error()]++
+		}
 		if c.sends > 1 {
 			s.Retried++
 		}

@@ -19,12 +19,16 @@ func (r *Report) Table(w io.Writer) error {
 			return err
 		}
 	}
+	writes := Reprise + " wrote exactly once"
+	if !r.Once {
+		writes = Reprise + " wrote without exactly-once"
+	}
 	verdict := Reprise + " kept its promises\n"
 	if !r.OK {
 		verdict = strings.Join(r.Reasons, "\n") + "\n"
 	}
-	_, err := fmt.Fprintf(w, "\nseed %d; %d calls a second offered by %d clients, deadline %v each\n%s",
-		r.Seed, r.Rate, r.Clients, seconds(r.Deadline), verdict)
+	_, err := fmt.Fprintf(w, "\nseed %d; %d calls a second offered by %d clients, deadline %v each; %s\n%s",
+		r.Seed, r.Rate, r.Clients, seconds(r.Deadline), writes, verdict)
 	return err
 }
 
