@@ -1,0 +1,244 @@
+package etcdcall
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/reprise-go/reprise"
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+)
+
+var errBroken = status.Error(codes.Unavailable, "the connection broke")
+
+// inBubble runs a test of a writer on a store in virtual time.
+func inBubble(t *testing.T, test func(t *testing.T, w *onceWriter, s *store), opts ...OnceOption) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		s := newStore()
+		set := newSettings([]Option{WithExactlyOnce("once/", opts...)})
+		p := &policy{settings: set, cli: &clientv3.Client{}}
+		w := newOnceWriter(p, s, s, newBlindWriter(p, s))
+		defer w.close()
+		test(t, w, s)
+	})
+}
+
+// put writes a key and returns the revision.
+func put(ctx context.Context, w *onceWriter, key string) (int64, error) {
+	resp, err := w.put(ctx, &pb.PutRequest{Key: []byte(key), Value: []byte("v")})
+	return resp.GetHeader().GetRevision(), err
+}
+
+// isWriteOf reports whether a request is a guarded write of a key.
+func isWriteOf(r request, key string) bool {
+	txn, ok := r.msg.(*pb.TxnRequest)
+	if !ok {
+		return false
+	}
+	for _, op := range txn.GetSuccess() {
+		if string(op.GetRequestPut().GetKey()) == key {
+			return true
+		}
+	}
+	return false
+}
+
+// losing makes the answers to the first n writes of a key get lost.
+func losing(key string, n int) func(request, bool) error {
+	return func(r request, after bool) error {
+		if after && isWriteOf(r, key) && n > 0 {
+			n--
+			return errBroken
+		}
+		return nil
+	}
+}
+
+func TestALostAnswerIsRecovered(t *testing.T) {
+	t.Parallel()
+	inBubble(t, func(t *testing.T, w *onceWriter, s *store) {
+		s.setFault(losing("k", 2))
+		rev, err := put(t.Context(), w, "k")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if kv := s.get("k"); kv.GetVersion() != 1 || kv.GetModRevision() != rev {
+			t.Errorf("told revision %d, the store has %v", rev, kv)
+		}
+	})
+}
+
+func TestASuccessIsOneRoundTrip(t *testing.T) {
+	t.Parallel()
+	inBubble(t, func(t *testing.T, w *onceWriter, s *store) {
+		if _, err := put(t.Context(), w, "warm"); err != nil {
+			t.Fatal(err)
+		}
+		before := len(s.seen)
+		if _, err := put(t.Context(), w, "k"); err != nil {
+			t.Fatal(err)
+		}
+		if n := len(s.seen) - before; n != 1 {
+			t.Errorf("%d requests, want one", n)
+		}
+	})
+}
+
+func TestARefusalAfterAnOpenAttemptIsSettled(t *testing.T) {
+	t.Parallel()
+	denied := rpctypes.ErrGRPCPermissionDenied
+	for _, tc := range []struct {
+		name  string
+		first bool // whether the first attempt, of which no answer came, was applied
+	}{{"applied", true}, {"not applied", false}} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			inBubble(t, func(t *testing.T, w *onceWriter, s *store) {
+				attempts := 0
+				var delayed *pb.TxnRequest
+				s.setFault(func(r request, after bool) error {
+					if !isWriteOf(r, "k") {
+						return nil
+					}
+					if !after {
+						attempts++
+					}
+					switch {
+					case attempts == 1 && after == tc.first:
+						delayed = r.msg.(*pb.TxnRequest)
+						return errBroken
+					case attempts == 2:
+						return denied
+					}
+					return nil
+				})
+				_, err := put(t.Context(), w, "k")
+				s.setFault(nil)
+				if tc.first {
+					if err != nil {
+						t.Errorf("got %v for a write that was applied", err)
+					}
+					return
+				}
+				if !errors.Is(err, rpctypes.ErrPermissionDenied) || OutcomeOf(err) != NotApplied {
+					t.Errorf("got %v, want PermissionDenied, not applied", err)
+				}
+				if _, err := s.Txn(t.Context(), delayed); err != nil || s.get("k") != nil {
+					t.Errorf("a write called not applied was applied later: %v, %v", s.get("k"), err)
+				}
+			})
+		})
+	}
+}
+
+func TestAnAbandonedCallRetiresItsSlotUntilItIsFenced(t *testing.T) {
+	t.Parallel()
+	inBubble(t, func(t *testing.T, w *onceWriter, s *store) {
+		var delayed *pb.TxnRequest
+		s.setFault(func(r request, after bool) error {
+			if _, ok := r.msg.(*pb.TxnRequest); !ok || after || len(s.requests(pb.KV_Txn_FullMethodName)) < 2 {
+				return nil
+			}
+			if isWriteOf(r, "a") {
+				delayed = r.msg.(*pb.TxnRequest)
+			}
+			return errBroken
+		})
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		var ambiguous *AmbiguousError
+		if _, err := put(ctx, w, "a"); !errors.As(err, &ambiguous) || !errors.Is(err, context.DeadlineExceeded) {
+			t.Fatalf("got %v, want an AmbiguousError of the deadline", err)
+		}
+		time.Sleep(time.Second)
+		ctx, cancel = context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if _, err := put(ctx, w, "b"); !errors.Is(err, errNoSlot) || OutcomeOf(err) != NotApplied {
+			t.Errorf("got %v, want no slot: the only one is retired", err)
+		}
+		s.setFault(nil)
+		if _, err := put(t.Context(), w, "c"); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.Txn(t.Context(), delayed); err != nil || s.get("a") != nil {
+			t.Errorf("the abandoned write took effect after its slot served another: %v, %v", s.get("a"), err)
+		}
+	}, OnceSlots(1))
+}
+
+func TestNoSpaceIsKnownNotToBeApplied(t *testing.T) {
+	t.Parallel()
+	inBubble(t, func(t *testing.T, w *onceWriter, s *store) {
+		if _, err := put(t.Context(), w, "warm"); err != nil {
+			t.Fatal(err)
+		}
+		s.setFault(func(r request, after bool) error {
+			if r.method == pb.KV_Txn_FullMethodName {
+				return rpctypes.ErrGRPCNoSpace
+			}
+			return nil
+		})
+		_, err := put(t.Context(), w, "k")
+		if !errors.Is(err, rpctypes.ErrNoSpace) || OutcomeOf(err) != NotApplied {
+			t.Errorf("got %v (%v), want NoSpace, not applied", err, OutcomeOf(err))
+		}
+		s.setFault(func(r request, after bool) error {
+			if after && isWriteOf(r, "k") || !after && r.method == pb.KV_Txn_FullMethodName && !isWriteOf(r, "k") {
+				return rpctypes.ErrGRPCNoSpace
+			}
+			return nil
+		})
+		if rev, err := put(t.Context(), w, "k"); err != nil || s.get("k").GetModRevision() != rev {
+			t.Errorf("applied and then out of space: revision %d, %v", rev, err)
+		}
+	})
+}
+
+func TestExactlyOnceCanBeSwitchedForACall(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		ctx  func(context.Context) context.Context
+		opts []OnceOption
+		once bool
+	}{
+		{func(ctx context.Context) context.Context { return ctx }, nil, true},
+		{func(ctx context.Context) context.Context { return ExactlyOnce(ctx, false) }, nil, false},
+		{func(ctx context.Context) context.Context { return ctx }, []OnceOption{OnceOnRequest()}, false},
+		{func(ctx context.Context) context.Context { return ExactlyOnce(ctx, true) }, []OnceOption{OnceOnRequest()}, true},
+	} {
+		inBubble(t, func(t *testing.T, w *onceWriter, s *store) {
+			if _, err := put(tc.ctx(t.Context()), w, "k"); err != nil {
+				t.Fatal(err)
+			}
+			if once := len(s.requests(pb.KV_Put_FullMethodName)) == 0; once != tc.once {
+				t.Errorf("exactly once: %v, want %v", once, tc.once)
+			}
+		}, tc.opts...)
+	}
+}
+
+func TestAnEmptyPrefixIsRefused(t *testing.T) {
+	t.Parallel()
+	_, err := New(clientv3.Config{Endpoints: []string{"127.0.0.1:1"}}, WithExactlyOnce(""))
+	var wrong *ConfigurationError
+	if !errors.As(err, &wrong) {
+		t.Errorf("got %v, want a ConfigurationError", err)
+	}
+}
+
+func TestAWriteWithoutAContextIsRefused(t *testing.T) {
+	t.Parallel()
+	inBubble(t, func(t *testing.T, w *onceWriter, _ *store) {
+		var wrong *reprise.ArgumentError
+		if _, err := put(nil, w, "k"); !errors.As(err, &wrong) { //nolint:staticcheck // it is what is tested
+			t.Errorf("got %v, want an ArgumentError", err)
+		}
+	})
+}
