@@ -24,9 +24,10 @@ const drillHelp = `Runs readers and writers through Reprise and then, with the s
 offered calls and deadlines, through plain clientv3, each on a real etcd cluster
 of three members in this process. Meanwhile the leader is killed, links are cut,
 responses are lost after the server applied the write, and streams are reset.
-Reprise writes with etcdcall.WithExactlyOnce, unless --exactly-once=false. Every
-written value is unique; when all calls have ended, the full history is
-read from a member, and says what became of each write.
+Reprise writes with etcdcall.WithExactlyOnce, unless --exactly-once=false, and
+gives each attempt five election timeouts. Every written value is unique; when
+all calls have ended, the full history is read from a member, and says what
+became of each write.
 
 With --endpoints it runs on your own cluster, without faults, under a prefix of
 its own, and deletes that prefix in the end.

@@ -3,6 +3,7 @@ package drill
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"math"
 	"slices"
 	"strings"
@@ -66,20 +67,21 @@ func TestASideAddsUpWhatWasOfferedUnderFaults(t *testing.T) {
 		c.due, c.end, c.faulty, c.sends = ms(end - 1)[0], ms(end)[0], faulty, sends
 		return c
 	}
+	lost := failed("c", etcdcall.Unknown)
+	lost.err = errors.New("lost")
 	var s Side
 	s.summarise([]call{
 		at(acked("a"), 500, false, 1),
 		at(acked("b"), 1100, true, 3),
 		at(read("b", 2, 0), 1200, true, 1),
-		at(failed("c", etcdcall.Unknown), 1300, true, 2),
+		at(lost, 1300, true, 2),
 		at(failed("d", etcdcall.NotApplied), 1400, true, 1),
 		at(call{key: "k"}, 1500, true, 1),
 	}, time.Second, 2*time.Second)
 	want := Side{
 		Calls: 5, Acknowledged: 2, Retried: 2, Ambiguous: 1, Failed: 2,
-		LongestGap: 0.8, P50: 0.001, P99: 0.001, Throughput: 2,
+		LongestGap: 0.8, P50: 0.001, P99: 0.001, Throughput: 2, Errors: map[string]int{"lost": 1},
 	}
-	want.Faults, s.Faults = nil, nil
 	if got, want := asJSON(t, s), asJSON(t, want); got != want {
 		t.Errorf("got %s\nwant %s", got, want)
 	}
@@ -133,7 +135,7 @@ func TestTheJSONHasEveryField(t *testing.T) {
 		want string
 	}{
 		{got, "clients deadline_seconds exactly_once offered_calls_per_second ok reasons seconds seed sides with_faults"},
-		{side, "acknowledged ambiguous calls failed faults judgement longest_gap_seconds name p50_seconds p99_seconds retried throughput_per_second undisturbed_per_second writes_in_history"},
+		{side, "acknowledged ambiguous calls errors failed faults judgement longest_gap_seconds name p50_seconds p99_seconds retried throughput_per_second undisturbed_per_second writes_in_history"},
 		{side["judgement"].(map[string]any), "acknowledged_writes_missing failed_writes_applied reads_against_the_history reads_older_than_known_state writes_applied_twice"},
 	} {
 		var keys []string
