@@ -161,9 +161,9 @@ func (h healthHandler) answer(w http.ResponseWriter, endpoint string, checks map
 func oneLine(s string) string {
 	s = strings.ReplaceAll(s, "\n", "; ")
 	return strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) {
-			return ' '
+		if unicode.IsPrint(r) {
+			return r
 		}
-		return r
+		return ' '
 	}, s)
 }

@@ -108,7 +108,7 @@ func (p *program) check(c *HealthChecker) error {
 func (p *program) start() (started []Service, err error) {
 	for _, s := range p.services {
 		if p.running.Err() != nil {
-			return started, nil
+			return started, nil //nolint:nilerr // the start was interrupted, as asked
 		}
 		done := async(func() error { return s.Start(p.running) })
 		select {
@@ -125,7 +125,7 @@ func (p *program) start() (started []Service, err error) {
 				p.tasks.Go(func() { p.watch(s.Name(), e) })
 			}
 		case p.running.Err() != nil && errors.Is(err, p.running.Err()):
-			return started, nil //nolint:nilerr // the start was interrupted, as asked
+			return started, nil
 		default:
 			return started, fmt.Errorf("%s: %w", s.Name(), err)
 		}

@@ -47,15 +47,17 @@ func program(name, lockFile string, endpoints []string) error {
 	})
 	cfg := services.RunConfig{
 		Checker: checker, Drain: 500 * time.Millisecond, Timeout: 20 * time.Second,
-		OnStop: func(reason error) { fmt.Println("stopping", reason) },
+		OnStop: func(reason error) { say("stopping", reason) },
 	}
 	return services.Run(context.Background(), cfg,
 		values,
 		newPresence(cli, instances+name),
 		newLeader(cli, leaderKey, func(ctx context.Context) error { return lead(ctx, lockFile) }),
-		newWeb(mux, func(addr string) { fmt.Println("listens", addr) }),
+		newWeb(mux, func(addr string) { say("listens", addr) }),
 	)
 }
+
+func say(words ...any) { fmt.Fprintln(os.Stdout, words...) }
 
 // lead is the task of the leader: it holds a lock of the operating system, which
 // cannot be wrong about who else has it.
@@ -66,12 +68,12 @@ func lead(ctx context.Context, lockFile string) error {
 	}
 	defer file.Close()
 	if err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		fmt.Println("twice", err)
+		say("twice", err)
 		return err
 	}
-	fmt.Println("leads")
+	say("leads")
 	<-ctx.Done()
-	fmt.Println("led", context.Cause(ctx))
+	say("led", context.Cause(ctx))
 	return context.Cause(ctx)
 }
 
