@@ -3,9 +3,12 @@ package etcdcall
 import (
 	"errors"
 	"slices"
+	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
 )
 
 // New returns a clientv3.Client whose interfaces ride on Reprise: reads are
@@ -50,6 +53,9 @@ func New(cfg clientv3.Config, opts ...Option) (*clientv3.Client, error) {
 // It differs from cfg in this:
 //   - clientv3's own retry makes one attempt (MaxUnaryRetries 1), so that
 //     attempts do not multiply; its token refresh stays;
+//   - a member that cannot be reached is tried again after 0.1 s, then more
+//     slowly, but at least every 2 s, where gRPC lets it go up to 2 minutes; an
+//     own grpc.WithConnectParams in DialOptions holds instead;
 //   - [DialOptions] are appended to DialOptions;
 //   - without a DialKeepAliveTime, [DefaultKeepAliveTime] and
 //     [DefaultKeepAliveTimeout] are set, so that calls on a dead connection end
@@ -61,7 +67,7 @@ func New(cfg clientv3.Config, opts ...Option) (*clientv3.Client, error) {
 // clientv3 does, with one attempt.
 func Configure(cfg clientv3.Config, _ ...Option) clientv3.Config {
 	cfg.MaxUnaryRetries = 1
-	cfg.DialOptions = append(slices.Clip(cfg.DialOptions), DialOptions()...)
+	cfg.DialOptions = slices.Concat([]grpc.DialOption{grpc.WithConnectParams(reconnection)}, cfg.DialOptions, DialOptions())
 	if cfg.DialKeepAliveTime == 0 {
 		cfg.DialKeepAliveTime = DefaultKeepAliveTime
 		if cfg.DialKeepAliveTimeout == 0 {
@@ -72,4 +78,11 @@ func Configure(cfg clientv3.Config, _ ...Option) clientv3.Config {
 		cfg.Logger = zap.NewNop()
 	}
 	return cfg
+}
+
+// reconnection suits members that come back: a watch or a lease cannot wait for
+// the pauses that gRPC makes by default, which grow from 1 s to 2 minutes.
+var reconnection = grpc.ConnectParams{
+	Backoff:           backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 2 * time.Second},
+	MinConnectTimeout: 5 * time.Second,
 }
