@@ -191,7 +191,7 @@ func runEvery(ctx context.Context, d time.Duration, f func(ctx context.Context) 
 	}
 }
 
-// write makes a transaction of one to three changes.
+// write makes a transaction of two to seven changes.
 func write(c *etcdtest.Cluster, random *rand.Rand) func(ctx context.Context) error {
 	n := 0
 	return func(ctx context.Context) error {
@@ -204,7 +204,7 @@ func write(c *etcdtest.Cluster, random *rand.Rand) func(ctx context.Context) err
 			return err
 		}
 		var ops []clientv3.Op
-		for i := range 1 + random.IntN(3) {
+		for i := range 2 + random.IntN(6) {
 			key := fmt.Sprint(prefix, i, random.IntN(5))
 			if n++; random.IntN(4) == 0 {
 				ops = append(ops, clientv3.OpDelete(key))
@@ -275,7 +275,7 @@ func TestWatchesKeepEveryGuaranteeUnderFaults(t *testing.T) {
 
 func runCampaign(t *testing.T, members, wanted int, seed uint64) {
 	c := etcdtest.New(t, etcdtest.WithMembers(members))
-	cli := client(t, c, etcdcall.WithWatchSilence(200*time.Millisecond))
+	cli := client(t, c, etcdcall.WithWatchSilence(500*time.Millisecond))
 	first := put(t, truth(t, c), prefix+"begin", "")
 	h := &historian{cluster: c, next: first}
 
@@ -291,7 +291,7 @@ func runCampaign(t *testing.T, members, wanted int, seed uint64) {
 	var work sync.WaitGroup
 	work.Go(func() { runEvery(over, time.Millisecond, write(c, rand.New(rand.NewPCG(seed, 1)))) })
 	work.Go(func() { runEvery(over, time.Millisecond, write(c, rand.New(rand.NewPCG(seed, 2)))) })
-	work.Go(func() { runEvery(over, 100*time.Millisecond, afflict(c, rand.New(rand.NewPCG(seed, 3)))) })
+	work.Go(func() { runEvery(over, 150*time.Millisecond, afflict(c, rand.New(rand.NewPCG(seed, 3)))) })
 	work.Go(func() {
 		runEvery(over, 100*time.Millisecond, func(ctx context.Context) error {
 			if len(h.log.Events) >= wanted {
