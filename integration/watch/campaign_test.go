@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"sync"
 	"testing"
@@ -118,8 +119,30 @@ func (s *spectator) channel(ctx context.Context, cli *clientv3.Client, from int6
 	return fmt.Errorf("the channel closed without an error: %w", context.Cause(ctx))
 }
 
-// endKey sorts anywhere; it is put and deleted when the campaign is over.
-const endKey = prefix + "end"
+// mirror keeps r in step with the store until lastKey is there.
+func mirror(ctx context.Context, cli *clientv3.Client, r replica) error {
+	l, err := etcdcall.NewListWatch(ctx, cli, prefix, clientv3.WithPrefix())
+	if err != nil {
+		return err
+	}
+	defer l.Stop()
+	for ev, err := range l.Events() {
+		if err != nil {
+			return err
+		}
+		r.apply([]*clientv3.Event{ev})
+		if string(ev.Kv.Key) == lastKey {
+			return nil
+		}
+	}
+	return errors.New("the loop ended without an error")
+}
+
+// endKey sorts last; it is put and deleted when the campaign is over.
+const endKey = prefix + "~"
+
+// lastKey is put after that, and stays.
+const lastKey = endKey + "~"
 
 // ends reports whether events hold the last one that s can be given.
 func (s *spectator) ends(events []*clientv3.Event) bool {
@@ -287,11 +310,15 @@ func runCampaign(t *testing.T, members, wanted int, seed uint64) {
 		go func() { errs <- s.run(ctx, cli, first) }()
 	}
 
+	copied := make(chan error, 1)
+	r := replica{}
+	go func() { copied <- mirror(ctx, cli, r) }()
+
 	over, end := context.WithCancel(ctx)
 	var work sync.WaitGroup
 	work.Go(func() { runEvery(over, time.Millisecond, write(c, rand.New(rand.NewPCG(seed, 1)))) })
 	work.Go(func() { runEvery(over, time.Millisecond, write(c, rand.New(rand.NewPCG(seed, 2)))) })
-	work.Go(func() { runEvery(over, 150*time.Millisecond, afflict(c, rand.New(rand.NewPCG(seed, 3)))) })
+	work.Go(func() { runEvery(over, 250*time.Millisecond, afflict(c, rand.New(rand.NewPCG(seed, 3)))) })
 	work.Go(func() {
 		runEvery(over, 100*time.Millisecond, func(ctx context.Context) error {
 			if len(h.log.Events) >= wanted {
@@ -307,6 +334,11 @@ func runCampaign(t *testing.T, members, wanted int, seed uint64) {
 	given := 0
 	for range all {
 		must(t, <-errs)
+	}
+	must(t, <-copied)
+	want := stored(t, truth(t, c), prefix)
+	if !maps.Equal(r, want) {
+		t.Errorf("the copy of the keys differs from the store: got %v, want %v", r, want)
 	}
 	for _, s := range all {
 		for i, w := range s.watches {
@@ -341,5 +373,6 @@ func finish(t *testing.T, c *etcdtest.Cluster, h *historian) int64 {
 	log, err := check.ReadLog(soon(t), truth(t, c), prefix, h.next, d.Header.Revision)
 	must(t, err)
 	h.log.Events = append(h.log.Events, log.Events...)
+	put(t, truth(t, c), lastKey, "")
 	return d.Header.Revision
 }
