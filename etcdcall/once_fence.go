@@ -26,7 +26,7 @@ func (id *identity) fence(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case s := <-id.retired:
-			if id.keeper.fenceSlot(id.keeper.led(ctx), s) {
+			if id.keeper.fenceSlot(ctx, s) {
 				continue
 			}
 		}

@@ -62,12 +62,12 @@ var errOnceClosed = errors.New("etcdcall: the client is closed")
 func newKeeper(p *policy, kv pb.KVClient, lease pb.LeaseClient) *keeper {
 	k := &keeper{policy: p, began: time.Now()}
 	k.ctx, k.stop = context.WithCancel(context.Background())
-	k.grant = bind(p, read, pb.Lease_LeaseGrant_FullMethodName,
+	k.grant = bindLed(p, read, pb.Lease_LeaseGrant_FullMethodName,
 		func(ctx context.Context, g *leaseGrant, opts ...grpc.CallOption) (*pb.LeaseGrantResponse, error) {
 			*g.sent = k.elapsed()
 			return lease.LeaseGrant(ctx, g.req, opts...)
 		})
-	k.create = bind(p, read, pb.KV_Txn_FullMethodName,
+	k.create = bindLed(p, read, pb.KV_Txn_FullMethodName,
 		func(ctx context.Context, b *slotBatch, opts ...grpc.CallOption) (*pb.TxnResponse, error) {
 			return kv.Txn(ctx, b.request(), opts...)
 		})
@@ -81,12 +81,12 @@ func newKeeper(p *policy, kv pb.KVClient, lease pb.LeaseClient) *keeper {
 			*r.sent = k.elapsed()
 			return renewOnce(ctx, lease, r.req, opts...)
 		})
-	send := recorded(kv.Txn)
+	send := recordedFor(kv.Txn, !p.anyLeader)
 	k.guarded = bindOptions(p, p.options(read), pb.KV_Txn_FullMethodName,
 		func(ctx context.Context, c *onceCall, opts ...grpc.CallOption) (*pb.TxnResponse, error) {
 			return c.attempt(ctx, send, opts)
 		})
-	k.fetch = bind(p, read, pb.KV_Range_FullMethodName, kv.Range)
+	k.fetch = bindLed(p, read, pb.KV_Range_FullMethodName, kv.Range)
 	k.revoke = reprise.NewUnary(recorded(lease.LeaseRevoke),
 		append(p.options(read), reprise.WithTimeout(revokeTimeout))...)
 	return k
@@ -204,7 +204,7 @@ func (k *keeper) make() (*making, error) {
 	m := &making{done: make(chan struct{})}
 	k.making = m
 	k.work.Go(func() {
-		id, err := k.newIdentity(k.led(k.ctx))
+		id, err := k.newIdentity(k.ctx)
 		if err == nil {
 			k.current.Store(id)
 		}
@@ -227,7 +227,7 @@ func (k *keeper) spawn(work func(context.Context)) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if !k.closed {
-		k.work.Go(func() { work(k.led(k.ctx)) })
+		k.work.Go(func() { work(k.ctx) })
 	}
 }
 

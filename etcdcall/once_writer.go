@@ -117,7 +117,6 @@ func (w *onceWriter) write(ctx context.Context, method string, user *pb.TxnReque
 	if ctx == nil {
 		return nil, &reprise.ArgumentError{Func: "etcdcall", Problem: "the context is nil"}
 	}
-	ctx = w.led(ctx)
 	if err := reserved(user, w.once.prefix, w.end); err != nil {
 		return nil, err
 	}
