@@ -28,7 +28,7 @@ type ContextCallOptions struct {
 
 // DefaultContextCallOptions returns the options that the service config gives to
 // each method, and after them extra:
-//   - Range, Call, Opts: up to 2 attempts after Canceled, with pauses from 1m0s to 2562047h47m16.854775807s that grow by 2 (±20%)
+//   - Range, Call, Opts: up to 6 attempts after Canceled, with pauses from 1m0s to 2562047h47m16.854775807s that grow by 2 (±20%)
 //
 // The methods share a throttle, which each result has of its own. Clients that
 // talk to the same server should share one: pass reprise.WithThrottle to each.
@@ -43,7 +43,7 @@ func DefaultContextCallOptions(extra ...reprise.CallOption) *ContextCallOptions 
 				Jitter:     reprise.JitterPlusMinus,
 			})
 		}),
-		reprise.WithMaxAttempts(2),
+		reprise.WithMaxAttempts(6),
 		reprise.WithPushback(),
 		throttle,
 	}, extra...))
