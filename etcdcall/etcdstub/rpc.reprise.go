@@ -83,7 +83,10 @@ func NewKVClient(stub etcdserverpb.KVClient, o *KVCallOptions) *KVClient {
 	return &KVClient{boundKV{
 		Range: reprise.NewUnary(stub.Range,
 			reprise.WithMethod("/etcdserverpb.KV/Range", ""), reprise.Options(o.Range...)),
-		RangeStream: reprise.NewServerStream(stub.RangeStream,
+		RangeStream: reprise.NewServerStream(
+			func(ctx context.Context, req *etcdserverpb.RangeRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[etcdserverpb.RangeStreamResponse], error) {
+				return stub.RangeStream(ctx, req, opts...)
+			},
 			reprise.WithMethod("/etcdserverpb.KV/RangeStream", ""), reprise.Options(o.RangeStream...)),
 		Put: reprise.NewUnary(stub.Put,
 			reprise.WithMethod("/etcdserverpb.KV/Put", ""), reprise.Options(o.Put...)),
@@ -153,7 +156,7 @@ func (p plainKV) Range(ctx context.Context, req *etcdserverpb.RangeRequest, opts
 	return p.c.call.Range.Call(ctx, req, reprise.WithGRPCOptions(opts...))
 }
 
-func (p plainKV) RangeStream(ctx context.Context, req *etcdserverpb.RangeRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[etcdserverpb.RangeStreamResponse], error) {
+func (p plainKV) RangeStream(ctx context.Context, req *etcdserverpb.RangeRequest, opts ...grpc.CallOption) (etcdserverpb.KV_RangeStreamClient, error) {
 	if len(opts) == 0 {
 		return p.c.call.RangeStream.Open(ctx, req)
 	}
@@ -211,7 +214,7 @@ type WatchClient struct {
 
 // boundWatch holds the calls of each method, their options resolved.
 type boundWatch struct {
-	Watch *reprise.Stream[grpc.BidiStreamingClient[etcdserverpb.WatchRequest, etcdserverpb.WatchResponse]]
+	Watch *reprise.Stream[etcdserverpb.Watch_WatchClient]
 }
 
 // NewWatchClient returns a client that calls by way of stub. The options of its
@@ -235,7 +238,7 @@ func NewWatchClient(stub etcdserverpb.WatchClient, o *WatchCallOptions) *WatchCl
 // stream sends events. One watch RPC can watch on multiple key ranges, streaming events
 // for several watches at once. The entire event history can be watched starting from the
 // last compaction revision.
-func (c *WatchClient) Watch(ctx context.Context, opts ...reprise.CallOption) (grpc.BidiStreamingClient[etcdserverpb.WatchRequest, etcdserverpb.WatchResponse], error) {
+func (c *WatchClient) Watch(ctx context.Context, opts ...reprise.CallOption) (etcdserverpb.Watch_WatchClient, error) {
 	return c.call.Watch.Open(ctx, opts...)
 }
 
@@ -246,7 +249,7 @@ func (c *WatchClient) AsWatchClient() etcdserverpb.WatchClient { return plainWat
 
 type plainWatch struct{ c *WatchClient }
 
-func (p plainWatch) Watch(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[etcdserverpb.WatchRequest, etcdserverpb.WatchResponse], error) {
+func (p plainWatch) Watch(ctx context.Context, opts ...grpc.CallOption) (etcdserverpb.Watch_WatchClient, error) {
 	if len(opts) == 0 {
 		return p.c.call.Watch.Open(ctx)
 	}
@@ -299,7 +302,7 @@ type LeaseClient struct {
 type boundLease struct {
 	LeaseGrant      *reprise.Unary[etcdserverpb.LeaseGrantRequest, etcdserverpb.LeaseGrantResponse]
 	LeaseRevoke     *reprise.Unary[etcdserverpb.LeaseRevokeRequest, etcdserverpb.LeaseRevokeResponse]
-	LeaseKeepAlive  *reprise.Stream[grpc.BidiStreamingClient[etcdserverpb.LeaseKeepAliveRequest, etcdserverpb.LeaseKeepAliveResponse]]
+	LeaseKeepAlive  *reprise.Stream[etcdserverpb.Lease_LeaseKeepAliveClient]
 	LeaseTimeToLive *reprise.Unary[etcdserverpb.LeaseTimeToLiveRequest, etcdserverpb.LeaseTimeToLiveResponse]
 	LeaseLeases     *reprise.Unary[etcdserverpb.LeaseLeasesRequest, etcdserverpb.LeaseLeasesResponse]
 }
@@ -342,7 +345,7 @@ func (c *LeaseClient) LeaseRevoke(ctx context.Context, req *etcdserverpb.LeaseRe
 
 // LeaseKeepAlive keeps the lease alive by streaming keep alive requests from the client
 // to the server and streaming keep alive responses from the server to the client.
-func (c *LeaseClient) LeaseKeepAlive(ctx context.Context, opts ...reprise.CallOption) (grpc.BidiStreamingClient[etcdserverpb.LeaseKeepAliveRequest, etcdserverpb.LeaseKeepAliveResponse], error) {
+func (c *LeaseClient) LeaseKeepAlive(ctx context.Context, opts ...reprise.CallOption) (etcdserverpb.Lease_LeaseKeepAliveClient, error) {
 	return c.call.LeaseKeepAlive.Open(ctx, opts...)
 }
 
@@ -377,7 +380,7 @@ func (p plainLease) LeaseRevoke(ctx context.Context, req *etcdserverpb.LeaseRevo
 	return p.c.call.LeaseRevoke.Call(ctx, req, reprise.WithGRPCOptions(opts...))
 }
 
-func (p plainLease) LeaseKeepAlive(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[etcdserverpb.LeaseKeepAliveRequest, etcdserverpb.LeaseKeepAliveResponse], error) {
+func (p plainLease) LeaseKeepAlive(ctx context.Context, opts ...grpc.CallOption) (etcdserverpb.Lease_LeaseKeepAliveClient, error) {
 	if len(opts) == 0 {
 		return p.c.call.LeaseKeepAlive.Open(ctx)
 	}
@@ -621,7 +624,10 @@ func NewMaintenanceClient(stub etcdserverpb.MaintenanceClient, o *MaintenanceCal
 			reprise.WithMethod("/etcdserverpb.Maintenance/Hash", ""), reprise.Options(o.Hash...)),
 		HashKV: reprise.NewUnary(stub.HashKV,
 			reprise.WithMethod("/etcdserverpb.Maintenance/HashKV", ""), reprise.Options(o.HashKV...)),
-		Snapshot: reprise.NewServerStream(stub.Snapshot,
+		Snapshot: reprise.NewServerStream(
+			func(ctx context.Context, req *etcdserverpb.SnapshotRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[etcdserverpb.SnapshotResponse], error) {
+				return stub.Snapshot(ctx, req, opts...)
+			},
 			reprise.WithMethod("/etcdserverpb.Maintenance/Snapshot", ""), reprise.Options(o.Snapshot...)),
 		MoveLeader: reprise.NewUnary(stub.MoveLeader,
 			reprise.WithMethod("/etcdserverpb.Maintenance/MoveLeader", ""), reprise.Options(o.MoveLeader...)),
@@ -722,7 +728,7 @@ func (p plainMaintenance) HashKV(ctx context.Context, req *etcdserverpb.HashKVRe
 	return p.c.call.HashKV.Call(ctx, req, reprise.WithGRPCOptions(opts...))
 }
 
-func (p plainMaintenance) Snapshot(ctx context.Context, req *etcdserverpb.SnapshotRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[etcdserverpb.SnapshotResponse], error) {
+func (p plainMaintenance) Snapshot(ctx context.Context, req *etcdserverpb.SnapshotRequest, opts ...grpc.CallOption) (etcdserverpb.Maintenance_SnapshotClient, error) {
 	if len(opts) == 0 {
 		return p.c.call.Snapshot.Open(ctx, req)
 	}

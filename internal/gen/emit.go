@@ -2,7 +2,6 @@ package gen
 
 import (
 	"fmt"
-	"strconv"
 	"strings"
 
 	"google.golang.org/protobuf/compiler/protogen"
@@ -124,18 +123,17 @@ func (e *emitter) client() {
 	e.comment(fmt.Sprintf("%s returns a client that calls by way of stub. The options of its\n"+
 		"calls are o as it is now, and [%s] if o is nil. With a nil stub\nevery call fails.", n.newClient, n.defaults))
 	e.deprecation(e.serviceDeprecated(), "")
-	e.P("func ", n.newClient, "(stub ", stub, ", o *", n.options, ") *", n.client, " {")
-	e.P("if stub == nil {")
+	s, o := e.local("stub"), e.local("o")
+	e.P("func ", n.newClient, "(", s, " ", stub, ", ", o, " *", n.options, ") *", n.client, " {")
+	e.P("if ", s, " == nil {")
 	e.P("return &", n.client, "{}")
 	e.P("}")
-	e.P("if o == nil {")
-	e.P("o = ", n.defaults, "()")
+	e.P("if ", o, " == nil {")
+	e.P(o, " = ", n.defaults, "()")
 	e.P("}")
 	e.P("return &", n.client, "{", n.bound, "{")
 	for _, m := range e.service.Methods {
-		e.P(m.GoName, ": ", e.ident(reprisePackage, e.constructor(m)), "(stub.", m.GoName, ",")
-		e.P(e.ident(reprisePackage, "WithMethod"), "(", strconv.Quote(fullMethod(m)), ", \"\"), ",
-			e.ident(reprisePackage, "Options"), "(o.", m.GoName, "...)),")
+		e.bind(m, s, o)
 	}
 	e.P("}}")
 	e.P("}")
@@ -173,7 +171,7 @@ func (e *emitter) plain() {
 		call := fmt.Sprintf("p.c.call.%s.%s(ctx%s", m.GoName, e.verb(m), args)
 		e.P()
 		e.P("func (p ", n.plain, ") ", m.GoName, "(ctx ", e.ident(contextPackage, "Context"), params,
-			", opts ...", e.ident(grpcPackage, "CallOption"), ") (", e.result(m), ", error) {")
+			", opts ...", e.ident(grpcPackage, "CallOption"), ") (", e.plainResult(m), ", error) {")
 		e.P("if len(opts) == 0 {")
 		e.P("return ", call, ")")
 		e.P("}")

@@ -175,6 +175,25 @@ func TestNamesThatWouldCollideAreRefused(t *testing.T) {
 	}
 }
 
+func TestNoVariableHidesThePackageOfTheMessages(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	text := "syntax = \"proto3\";\npackage p;\noption go_package = \"example.com/stub\";\nmessage M {}\n" +
+		"service A { rpc Do(M) returns (stream M); }\n"
+	if err := os.WriteFile(filepath.Join(dir, "p.proto"), []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	req, err := request.New(t.Context(), []request.Root{{Dir: dir}}, "", "p.proto")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"func NewAClient(stub_ stub.AClient, o *ACallOptions)", "return stub_.Do(ctx, req, opts...)"} {
+		if got := respond(t, req).GetFile()[0].GetContent(); !strings.Contains(got, want) {
+			t.Errorf("%q is not in\n%s", want, got)
+		}
+	}
+}
+
 func TestAPackageMayHaveANameOfItsOwn(t *testing.T) {
 	t.Parallel()
 	resp := respond(t, newRequest(t, "package=example.com/x/go-client;client", "kinds.proto"))

@@ -124,7 +124,10 @@ func NewOrdersClient(stub orders.OrdersClient, o *OrdersCallOptions) *OrdersClie
 			reprise.WithMethod("/shop.v1.Orders/Quote", ""), reprise.Options(o.Quote...)),
 		AddNote: reprise.NewUnary(stub.AddNote,
 			reprise.WithMethod("/shop.v1.Orders/AddNote", ""), reprise.Options(o.AddNote...)),
-		Follow: reprise.NewServerStream(stub.Follow,
+		Follow: reprise.NewServerStream(
+			func(ctx context.Context, req *orders.GetRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[orders.Order], error) {
+				return stub.Follow(ctx, req, opts...)
+			},
 			reprise.WithMethod("/shop.v1.Orders/Follow", ""), reprise.Options(o.Follow...)),
 	}}
 }
@@ -192,7 +195,7 @@ func (p plainOrders) AddNote(ctx context.Context, req *orders.AddNoteRequest, op
 	return p.c.call.AddNote.Call(ctx, req, reprise.WithGRPCOptions(opts...))
 }
 
-func (p plainOrders) Follow(ctx context.Context, req *orders.GetRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[orders.Order], error) {
+func (p plainOrders) Follow(ctx context.Context, req *orders.GetRequest, opts ...grpc.CallOption) (orders.Orders_FollowClient, error) {
 	if len(opts) == 0 {
 		return p.c.call.Follow.Open(ctx, req)
 	}

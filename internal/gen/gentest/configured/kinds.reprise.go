@@ -98,8 +98,8 @@ type boundKinds struct {
 	Add    *reprise.Unary[gentest.Request, gentest.Response]
 	Forget *reprise.Unary[gentest.Request, emptypb.Empty]
 	List   *reprise.ServerStream[gentest.Request, gentest.Response]
-	Upload *reprise.Stream[grpc.ClientStreamingClient[gentest.Request, gentest.Response]]
-	Chat   *reprise.Stream[grpc.BidiStreamingClient[gentest.Request, gentest.Response]]
+	Upload *reprise.Stream[gentest.Kinds_UploadClient]
+	Chat   *reprise.Stream[gentest.Kinds_ChatClient]
 }
 
 // NewKindsClient returns a client that calls by way of stub. The options of its
@@ -121,7 +121,10 @@ func NewKindsClient(stub gentest.KindsClient, o *KindsCallOptions) *KindsClient 
 			reprise.WithMethod("/gentest.v1.Kinds/Add", ""), reprise.Options(o.Add...)),
 		Forget: reprise.NewUnary(stub.Forget,
 			reprise.WithMethod("/gentest.v1.Kinds/Forget", ""), reprise.Options(o.Forget...)),
-		List: reprise.NewServerStream(stub.List,
+		List: reprise.NewServerStream(
+			func(ctx context.Context, req *gentest.Request, opts ...grpc.CallOption) (grpc.ServerStreamingClient[gentest.Response], error) {
+				return stub.List(ctx, req, opts...)
+			},
 			reprise.WithMethod("/gentest.v1.Kinds/List", ""), reprise.Options(o.List...)),
 		Upload: reprise.NewStream(stub.Upload,
 			reprise.WithMethod("/gentest.v1.Kinds/Upload", ""), reprise.Options(o.Upload...)),
@@ -158,12 +161,12 @@ func (c *KindsClient) List(ctx context.Context, req *gentest.Request, opts ...re
 }
 
 // Upload takes values.
-func (c *KindsClient) Upload(ctx context.Context, opts ...reprise.CallOption) (grpc.ClientStreamingClient[gentest.Request, gentest.Response], error) {
+func (c *KindsClient) Upload(ctx context.Context, opts ...reprise.CallOption) (gentest.Kinds_UploadClient, error) {
 	return c.call.Upload.Open(ctx, opts...)
 }
 
 // Chat takes and gives values.
-func (c *KindsClient) Chat(ctx context.Context, opts ...reprise.CallOption) (grpc.BidiStreamingClient[gentest.Request, gentest.Response], error) {
+func (c *KindsClient) Chat(ctx context.Context, opts ...reprise.CallOption) (gentest.Kinds_ChatClient, error) {
 	return c.call.Chat.Open(ctx, opts...)
 }
 
@@ -202,21 +205,21 @@ func (p plainKinds) Forget(ctx context.Context, req *gentest.Request, opts ...gr
 	return p.c.call.Forget.Call(ctx, req, reprise.WithGRPCOptions(opts...))
 }
 
-func (p plainKinds) List(ctx context.Context, req *gentest.Request, opts ...grpc.CallOption) (grpc.ServerStreamingClient[gentest.Response], error) {
+func (p plainKinds) List(ctx context.Context, req *gentest.Request, opts ...grpc.CallOption) (gentest.Kinds_ListClient, error) {
 	if len(opts) == 0 {
 		return p.c.call.List.Open(ctx, req)
 	}
 	return p.c.call.List.Open(ctx, req, reprise.WithGRPCOptions(opts...))
 }
 
-func (p plainKinds) Upload(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStreamingClient[gentest.Request, gentest.Response], error) {
+func (p plainKinds) Upload(ctx context.Context, opts ...grpc.CallOption) (gentest.Kinds_UploadClient, error) {
 	if len(opts) == 0 {
 		return p.c.call.Upload.Open(ctx)
 	}
 	return p.c.call.Upload.Open(ctx, reprise.WithGRPCOptions(opts...))
 }
 
-func (p plainKinds) Chat(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[gentest.Request, gentest.Response], error) {
+func (p plainKinds) Chat(ctx context.Context, opts ...grpc.CallOption) (gentest.Kinds_ChatClient, error) {
 	if len(opts) == 0 {
 		return p.c.call.Chat.Open(ctx)
 	}

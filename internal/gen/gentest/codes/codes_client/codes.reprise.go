@@ -63,7 +63,7 @@ type ContextClient struct {
 // boundContext holds the calls of each method, their options resolved.
 type boundContext struct {
 	Range *reprise.Unary[codes1.Reprise, gentest.Response]
-	Call  *reprise.Stream[grpc.BidiStreamingClient[codes1.Reprise, codes1.Throttle]]
+	Call  *reprise.Stream[codes1.Context_CallClient]
 	Opts  *reprise.ServerStream[codes1.Throttle, codes1.Reprise]
 }
 
@@ -82,7 +82,10 @@ func NewContextClient(stub codes1.ContextClient, o *ContextCallOptions) *Context
 			reprise.WithMethod("/codes.context/range", ""), reprise.Options(o.Range...)),
 		Call: reprise.NewStream(stub.Call,
 			reprise.WithMethod("/codes.context/call", ""), reprise.Options(o.Call...)),
-		Opts: reprise.NewServerStream(stub.Opts,
+		Opts: reprise.NewServerStream(
+			func(ctx context.Context, req *codes1.Throttle, opts ...grpc.CallOption) (grpc.ServerStreamingClient[codes1.Reprise], error) {
+				return stub.Opts(ctx, req, opts...)
+			},
 			reprise.WithMethod("/codes.context/opts", ""), reprise.Options(o.Opts...)),
 	}}
 }
@@ -93,7 +96,7 @@ func (c *ContextClient) Range(ctx context.Context, req *codes1.Reprise, opts ...
 }
 
 // Call calls the method codes.context.call.
-func (c *ContextClient) Call(ctx context.Context, opts ...reprise.CallOption) (grpc.BidiStreamingClient[codes1.Reprise, codes1.Throttle], error) {
+func (c *ContextClient) Call(ctx context.Context, opts ...reprise.CallOption) (codes1.Context_CallClient, error) {
 	return c.call.Call.Open(ctx, opts...)
 }
 
@@ -116,14 +119,14 @@ func (p plainContext) Range(ctx context.Context, req *codes1.Reprise, opts ...gr
 	return p.c.call.Range.Call(ctx, req, reprise.WithGRPCOptions(opts...))
 }
 
-func (p plainContext) Call(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[codes1.Reprise, codes1.Throttle], error) {
+func (p plainContext) Call(ctx context.Context, opts ...grpc.CallOption) (codes1.Context_CallClient, error) {
 	if len(opts) == 0 {
 		return p.c.call.Call.Open(ctx)
 	}
 	return p.c.call.Call.Open(ctx, reprise.WithGRPCOptions(opts...))
 }
 
-func (p plainContext) Opts(ctx context.Context, req *codes1.Throttle, opts ...grpc.CallOption) (grpc.ServerStreamingClient[codes1.Reprise], error) {
+func (p plainContext) Opts(ctx context.Context, req *codes1.Throttle, opts ...grpc.CallOption) (codes1.Context_OptsClient, error) {
 	if len(opts) == 0 {
 		return p.c.call.Opts.Open(ctx, req)
 	}
