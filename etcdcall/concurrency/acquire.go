@@ -16,17 +16,19 @@ import (
 //     be repeated after a lost response and finds what it has created.
 //  2. wait until the one before is gone. That is one event of one watch, and
 //     nobody else hears it.
-//  3. read who is before now: somebody who is still waiting may have given up.
-//     If nobody is, and the key itself is there still, the claim is at the head.
-//     So it was at the head while acquire ran, by the word of the store.
+//  3. read who is before now, at that event's revision or later: it may have been
+//     somebody who was still waiting and gave up. If nobody is, and the key itself
+//     is there still, the claim is at the head. So it was at the head while acquire
+//     ran, by the word of the store.
 //  4. if any of that fails, the claim is abandoned: nothing of it stays behind.
 func (c *claim) acquire(ctx context.Context, value string) error {
 	bound, release := c.term.bound(ctx)
 	defer release()
 	before, err := c.enter(bound, value)
 	for err == nil && before != nil {
-		if err = c.await(bound, before); err == nil {
-			before, err = c.look(bound)
+		var gone int64
+		if gone, err = c.await(bound, before); err == nil {
+			before, err = c.look(bound, gone)
 		}
 	}
 	if err != nil {
@@ -100,27 +102,34 @@ func (c *claim) after(ctx context.Context, youngest []*mvccpb.KeyValue) (*mvccpb
 		return nil, nil
 	}
 	// Younger claims hide those that are older.
-	return c.look(ctx)
+	return c.look(ctx, c.rev)
 }
 
-// await waits until the one before is gone.
-func (c *claim) await(ctx context.Context, before *mvccpb.KeyValue) error {
-	gone := make(chan struct{})
-	end := c.queue.watch(string(before.Key), before.CreateRevision, func() { close(gone) })
+// await waits until the one before is gone, and returns a revision at which it
+// was.
+func (c *claim) await(ctx context.Context, before *mvccpb.KeyValue) (int64, error) {
+	gone := make(chan int64, 1)
+	end := c.queue.watch(string(before.Key), before.CreateRevision, func(rev int64) { gone <- rev })
 	select {
-	case <-gone:
-		return nil
+	case rev := <-gone:
+		return rev, nil
 	case <-ctx.Done():
 		end()
-		return ctx.Err()
+		return 0, ctx.Err()
 	}
 }
 
-// look reads who is before the claim now, and whether its own key is there.
-func (c *claim) look(ctx context.Context) (before *mvccpb.KeyValue, err error) {
-	older := youngest(c.rivals, v3.WithMaxCreateRev(c.rev-1))
+// look reads who is before the claim, and whether its own key is there, at
+// revision since or later. Every member that has that revision may answer, since
+// keys that are older than the claim's only ever go; the others are not asked
+// twice.
+func (c *claim) look(ctx context.Context, since int64) (before *mvccpb.KeyValue, err error) {
 	resp, err := repeatable(ctx, func(ctx context.Context) (*v3.TxnResponse, error) {
-		return c.client().Txn(ctx).Then(v3.OpGet(c.key, v3.WithKeysOnly()), older).Commit()
+		resp, err := c.read(ctx, v3.WithSerializable())
+		if err == nil && resp.Header.Revision < since {
+			return c.read(ctx)
+		}
+		return resp, err
 	})
 	if err != nil {
 		return nil, err
@@ -134,4 +143,11 @@ func (c *claim) look(ctx context.Context) (before *mvccpb.KeyValue, err error) {
 		return kvs[0], nil
 	}
 	return nil, nil
+}
+
+// read reads the key of the claim and its older rivals.
+func (c *claim) read(ctx context.Context, opts ...v3.OpOption) (*v3.TxnResponse, error) {
+	own := v3.OpGet(c.key, append(opts, v3.WithKeysOnly())...)
+	older := youngest(c.rivals, append(opts, v3.WithMaxCreateRev(c.rev-1))...)
+	return c.client().Txn(ctx).Then(own, older).Commit()
 }

@@ -68,7 +68,7 @@ func (c *claim) own() v3.Cmp {
 // guard makes the claim hear of the deletion of its key.
 func (c *claim) guard() {
 	if c.unguard == nil {
-		c.unguard = c.queue.watch(c.key, c.rev, func() { c.lose(errDeleted) })
+		c.unguard = c.queue.watch(c.key, c.rev, func(int64) { c.lose(errDeleted) })
 	}
 }
 

@@ -36,7 +36,7 @@ type keyWatch struct {
 // revision is gone.
 type departure struct {
 	create int64
-	gone   func()
+	gone   func(rev int64)
 }
 
 const (
@@ -47,8 +47,9 @@ const (
 )
 
 // watch calls gone, once, when the key that was created at revision create is
-// gone: at once if it is gone already. The returned function ends that.
-func (q *queue) watch(key string, create int64, gone func()) (end func()) {
+// gone, with a revision at which it was: at once if that is known already. The
+// returned function ends that.
+func (q *queue) watch(key string, create int64, gone func(rev int64)) (end func()) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	w := q.watches[key]
@@ -98,19 +99,22 @@ func (w *keyWatch) moved(batch *v3.WatchResponse) {
 // tell tells those whose keys are gone.
 func (w *keyWatch) tell() {
 	w.waiters = slices.DeleteFunc(w.waiters, func(d *departure) bool {
-		if !w.isGone(d.create) {
-			return false
+		rev, gone := w.isGone(d.create)
+		if gone {
+			d.gone(rev)
 		}
-		d.gone()
-		return true
+		return gone
 	})
 	w.rest()
 }
 
 // isGone reports whether the key that was created at revision create is known
-// to be gone.
-func (w *keyWatch) isGone(create int64) bool {
-	return w.deleted > create || w.stands && w.base >= create && w.created != create
+// to be gone, and a revision at which it was.
+func (w *keyWatch) isGone(create int64) (rev int64, gone bool) {
+	if w.deleted > create {
+		return w.deleted, true
+	}
+	return w.base, w.stands && w.base >= create && w.created != create
 }
 
 func (w *keyWatch) leave(d *departure) {
