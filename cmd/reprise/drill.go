@@ -67,7 +67,7 @@ func newDrill() *cobra.Command {
 	fs := c.Flags()
 	fs.DurationVar(&f.duration, "duration", 15*time.Second, "how long each side is under faults")
 	fs.Uint64Var(&f.seed, "seed", 0, "what decides the calls and the faults (default a new one)")
-	fs.IntVar(&f.rate, "rate", 500, "calls offered a second")
+	fs.IntVar(&f.rate, "rate", 200, "calls offered a second")
 	fs.IntVar(&f.clients, "clients", 4, "clients that share the calls")
 	fs.DurationVar(&f.timeout, "timeout", 10*time.Second, "deadline of each call")
 	fs.BoolVar(&f.once, "exactly-once", true, "let Reprise repeat ambiguous writes, applying each at most once")

@@ -88,7 +88,7 @@ func operation(op Op) porcupine.Operation {
 var register = porcupine.Model{
 	Init: func() any { return "" },
 	Step: func(state, input, _ any) (bool, any) {
-		value, op := state.(string), input.(Op)
+		value, op := state.(string), input.(Op) //nolint:forcetypeassert // they are what Init and operation made
 		switch op.Kind {
 		case Get:
 			return op.Got == value, value

@@ -51,8 +51,8 @@ func (c *conn) run(target string) {
 	if !ok {
 		return
 	}
-	up, err := net.DialTimeout("tcp4", target, time.Second)
-	if err != nil || !c.connect(up.(*net.TCPConn)) {
+	up, err := dial(target)
+	if err != nil || !c.connect(up) {
 		return
 	}
 	var back sync.WaitGroup
@@ -65,6 +65,15 @@ func (c *conn) run(target string) {
 	}
 	c.toUp.run(first, framed)
 	back.Wait()
+}
+
+// dial connects to a member, which is in this process.
+func dial(target string) (*net.TCPConn, error) {
+	addr, err := net.ResolveTCPAddr("tcp4", target)
+	if err != nil {
+		return nil, err
+	}
+	return net.DialTCP("tcp4", nil, addr)
 }
 
 // recognise waits for the first bytes and says whether HTTP/2 frames follow

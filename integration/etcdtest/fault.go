@@ -76,8 +76,7 @@ func Lose() Answer {
 // Fail answers with an error: one of rpctypes or of package status; any other
 // error becomes the code Unknown.
 func Fail(err error) Answer {
-	var etcd rpctypes.EtcdError
-	if errors.As(err, &etcd) {
+	if etcd, ok := errors.AsType[rpctypes.EtcdError](err); ok {
 		err = status.Error(etcd.Code(), etcd.Error())
 	}
 	return Answer{give: func(context.Context, *Member) error {

@@ -43,7 +43,7 @@ type Link struct {
 	running sync.WaitGroup
 
 	mu       sync.Mutex
-	listener net.Listener
+	listener *net.TCPListener
 	target   string // where the member listens; empty while it is down
 	closed   bool
 	conns    map[*conn]struct{}
@@ -220,7 +220,7 @@ func (l *Link) enforce() error {
 func (l *Link) listen(want bool) error {
 	switch {
 	case want && l.listener == nil:
-		listener, err := net.Listen("tcp4", l.Addr())
+		listener, err := net.ListenTCP("tcp4", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: l.port})
 		if err != nil {
 			return fmt.Errorf("etcdtest: listen again on a link: %w", err)
 		}
@@ -234,13 +234,13 @@ func (l *Link) listen(want bool) error {
 	return nil
 }
 
-func (l *Link) accept(listener net.Listener) {
+func (l *Link) accept(listener *net.TCPListener) {
 	for {
-		c, err := listener.Accept()
+		c, err := listener.AcceptTCP()
 		if err != nil {
 			return
 		}
-		l.running.Go(func() { l.carry(c.(*net.TCPConn)) })
+		l.running.Go(func() { l.carry(c) })
 	}
 }
 

@@ -67,8 +67,7 @@ func version(t *testing.T, c *etcdtest.Cluster, key string) int64 {
 
 // code finds the gRPC code in what clientv3 returns.
 func code(err error) codes.Code {
-	var etcd rpctypes.EtcdError
-	if errors.As(err, &etcd) {
+	if etcd, ok := errors.AsType[rpctypes.EtcdError](err); ok {
 		return etcd.Code()
 	}
 	if errors.Is(err, context.DeadlineExceeded) {

@@ -12,7 +12,7 @@ import (
 type call struct {
 	write bool
 	key   string
-	value string // what a write wrote, or a read read
+	value string // what was written or found
 
 	faulty  bool          // offered while faults were to strike
 	due     time.Duration // when it was offered, since the side began

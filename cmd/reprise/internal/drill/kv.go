@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -34,7 +35,7 @@ const kvKeys = 64
 
 // maxUnderWay bounds how many calls wait for an answer at once. Those offered
 // beyond it fail at once, as they would in a program that protects itself.
-const maxUnderWay = 2000
+const maxUnderWay = 1000
 
 var errTooMany = errors.New("too many calls are under way")
 
@@ -74,7 +75,7 @@ func (l *kvLoad) call(ctx context.Context, n int, faulty bool, due time.Time) {
 		floor:  l.calls.newest.Load(),
 	}
 	if c.write {
-		c.value = fmt.Sprint(n)
+		c.value = strconv.Itoa(n)
 	}
 	var sends atomic.Int32
 	ctx, cancel := context.WithDeadline(context.WithValue(ctx, sendsKey{}, &sends), due.Add(l.timeout))

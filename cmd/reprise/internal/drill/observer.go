@@ -6,11 +6,11 @@ import "time"
 // the other.
 type Observer interface {
 	// Begin is called when a side begins something that takes a while.
-	Begin(Phase)
+	Begin(p Phase)
 	// Struck is called when a fault strikes.
 	Struck(side string, fault Fault)
 	// End is called when a phase is over.
-	End(Phase)
+	End(p Phase)
 }
 
 // A Phase is a part of what a side does.

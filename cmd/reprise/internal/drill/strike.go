@@ -23,7 +23,8 @@ func newUnrest(c *etcdtest.Cluster, struck func(Fault)) *unrest {
 }
 
 // run carries out the strikes until the time is up, and then makes the cluster
-// whole. The first strikes, one of each kind, happen even if time is up, so
+// whole. A strike that is late, since the one before took long, delays those
+// after it: a cluster that is slow to recover is not struck more often. The first strikes, one of each kind, happen even if time is up, so
 // that a slow machine sees every kind; only the end of ctx stops them.
 func (u *unrest) run(ctx context.Context, strikes []strike, timeUp <-chan struct{}) (map[Fault]int, error) {
 	start := time.Now()
@@ -36,6 +37,7 @@ func (u *unrest) run(ctx context.Context, strikes []strike, timeUp <-chan struct
 		if !wait(ctx, time.Until(start.Add(s.at)), stop) {
 			break
 		}
+		start = start.Add(time.Since(start.Add(s.at)))
 		if err = u.strike(ctx, s); err != nil {
 			break
 		}

@@ -11,11 +11,12 @@ import (
 // Table writes the report for people to read.
 func (r *Report) Table(w io.Writer) error {
 	for _, row := range r.rows() {
-		line := fmt.Sprintf("%-33s", row[0])
+		var line strings.Builder
+		fmt.Fprintf(&line, "%-33s", row[0])
 		for _, cell := range row[1:] {
-			line += fmt.Sprintf("%12s", cell)
+			fmt.Fprintf(&line, "%12s", cell)
 		}
-		if _, err := fmt.Fprintln(w, line); err != nil {
+		if _, err := fmt.Fprintln(w, line.String()); err != nil {
 			return err
 		}
 	}

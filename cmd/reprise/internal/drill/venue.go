@@ -24,8 +24,8 @@ type venue struct {
 // many elections, yet long enough that a busy machine does not start them by
 // itself.
 const (
-	tick     = 20 * time.Millisecond
-	election = 200 * time.Millisecond
+	tick     = 25 * time.Millisecond
+	election = 250 * time.Millisecond
 )
 
 // Times that clean-up and reaching a cluster may take.
