@@ -257,19 +257,19 @@ func TestCloseIsTheLastThatIsToldAlsoDuringAPoll(t *testing.T) {
 			release := make(chan struct{})
 			defer close(release)
 			var block, closed atomic.Bool
-			c := started(t, services.HealthCheckerConfig{}, &scripted{name: "a", ready: func() error {
+			cfg := services.HealthCheckerConfig{SetHealth: func(context.Context, bool) {
+				if closed.Load() {
+					t.Error("a hook was called after Close had returned")
+				}
+			}}
+			c := started(t, cfg, &scripted{name: "a", ready: func() error {
 				if block.Load() {
 					<-release
 				}
 				return nil
 			}})
 			var last services.HealthStatus
-			c.Subscribe(func(s services.HealthStatus) {
-				last = s
-				if closed.Load() {
-					t.Error("told after Close had returned")
-				}
-			})
+			c.Subscribe(func(s services.HealthStatus) { last = s })
 			block.Store(true)
 			time.Sleep(16 * time.Second)
 			if err := c.Close(); err != nil {
