@@ -25,8 +25,9 @@ import (
 
 const (
 	data      = "data/"
+	setting   = "setting"
 	instances = "instances/"
-	leaderKey = "leader"
+	election  = "election"
 )
 
 // program is the main function of the program under test. It prints what it
@@ -51,8 +52,9 @@ func program(name, lockFile string, endpoints []string) error {
 	}
 	return services.Run(context.Background(), cfg,
 		values,
+		newFollower(cli, setting, func(ev *clientv3.Event) { say("set", string(ev.Kv.Value)) }),
 		newPresence(cli, instances+name),
-		newLeader(cli, leaderKey, func(ctx context.Context) error { return lead(ctx, lockFile) }),
+		newLeader(cli, election, name, func(ctx context.Context) error { return lead(ctx, lockFile) }),
 		newWeb(mux, func(addr string) { say("listens", addr) }),
 	)
 }
@@ -205,7 +207,7 @@ func TestAProgramOutlivesItsClusterAndEndsInOrder(t *testing.T) {
 		eventually(t, "put "+value, func() bool {
 			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 			defer cancel()
-			_, err := cli.Put(ctx, data+"key", value)
+			_, err := cli.Txn(ctx).Then(clientv3.OpPut(data+"key", value), clientv3.OpPut(setting, value)).Commit()
 			return err == nil
 		})
 	}
@@ -218,7 +220,11 @@ func TestAProgramOutlivesItsClusterAndEndsInOrder(t *testing.T) {
 		}
 	}
 	sees := func(value string) func(*instance) bool {
-		return func(i *instance) bool { _, body := i.get(t, "/value/key"); return body == value }
+		return func(i *instance) bool {
+			_, body := i.get(t, "/value/key")
+			last, _ := i.said("set")
+			return body == value && last == value
+		}
 	}
 
 	both("is ready", func(i *instance) bool { return i.ready(t) })
@@ -237,6 +243,12 @@ func TestAProgramOutlivesItsClusterAndEndsInOrder(t *testing.T) {
 	})
 	both("lives without a cluster", func(i *instance) bool { code, _ := i.get(t, "/livez"); return code == http.StatusOK })
 	both("does not lead without a lease", func(i *instance) bool { return !i.leads() })
+	both("knows what it misses", func(i *instance) bool {
+		_, body := i.get(t, "/readyz?verbose")
+		return strings.Contains(body, "[+]cache ok") && strings.Contains(body, "[-]follower failed: nothing heard") &&
+			strings.Contains(body, "[-]presence failed") && strings.Contains(body, "[-]leader failed") &&
+			strings.Contains(body, "[+]web ok")
+	})
 	var wg sync.WaitGroup
 	for _, m := range c.Members() { // a member is ready when there is a quorum
 		wg.Go(func() {

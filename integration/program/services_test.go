@@ -26,61 +26,44 @@ func always() reprise.Retryer {
 type cache struct {
 	services.Service
 
-	cli    *clientv3.Client
-	prefix string
-
 	mu     sync.Mutex
 	values map[string]string
 }
 
-// newCache makes a watch a service: it is ready while etcd is heard.
+// newCache makes a ListWatch a service: it is ready when it has seen the whole
+// list. What happens while etcd is away it hears later, so it stays ready then.
 func newCache(cli *clientv3.Client, prefix string) *cache {
-	c := &cache{cli: cli, prefix: prefix}
-	c.Service = services.New(services.Config{Name: "cache", Run: c.run, Restart: always, ManualReady: true})
+	c := new(cache)
+	c.Service = services.New(services.Config{
+		Name: "cache", Restart: always, ManualReady: true,
+		Run: func(ctx context.Context, status *services.Status) error {
+			list, err := etcdcall.NewListWatch(ctx, cli, prefix, clientv3.WithPrefix())
+			if err != nil {
+				return err
+			}
+			c.apply(nil)
+			for changes, err := range list.All() {
+				if err != nil {
+					return err
+				}
+				c.apply(changes.Events)
+				if !changes.More {
+					status.Ready(nil)
+				}
+			}
+			return nil
+		},
+	})
 	return c
 }
 
-func (c *cache) run(ctx context.Context, status *services.Status) error {
-	resp, err := c.cli.Get(ctx, c.prefix, clientv3.WithPrefix())
-	if err != nil {
-		return err
-	}
-	c.fill(resp)
-	watch, err := etcdcall.NewWatch(ctx, c.cli, c.prefix, clientv3.WithPrefix(),
-		clientv3.WithRev(resp.Header.Revision+1), clientv3.WithProgressNotify())
-	if err != nil {
-		return err
-	}
-	defer watch.Stop()
-	status.Ready(nil)
-	for {
-		patience, cancel := context.WithTimeout(ctx, 3*time.Second)
-		changes, err := watch.Next(patience)
-		cancel()
-		switch {
-		case err == nil:
-			c.apply(changes.Events)
-			status.Ready(nil)
-		case patience.Err() != nil && ctx.Err() == nil && watch.Err() == nil:
-			status.Ready(errors.New("nothing heard from etcd for 3s"))
-		default:
-			return err
-		}
-	}
-}
-
-func (c *cache) fill(resp *clientv3.GetResponse) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.values = make(map[string]string)
-	for _, kv := range resp.Kvs {
-		c.values[string(kv.Key)] = string(kv.Value)
-	}
-}
-
+// apply enters events into the copy; without any it begins anew.
 func (c *cache) apply(events []*clientv3.Event) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if events == nil || c.values == nil {
+		c.values = make(map[string]string)
+	}
 	for _, ev := range events {
 		if ev.Type == clientv3.EventTypeDelete {
 			delete(c.values, string(ev.Kv.Key))
@@ -94,6 +77,37 @@ func (c *cache) value(key string) string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.values[key]
+}
+
+// newFollower makes a watch a service that must not be behind: it is ready
+// while something is heard from etcd, be it that nothing has changed.
+func newFollower(cli *clientv3.Client, key string, changed func(*clientv3.Event)) services.Service {
+	return services.New(services.Config{
+		Name: "follower", Restart: always, ManualReady: true,
+		Run: func(ctx context.Context, status *services.Status) error {
+			watch, err := etcdcall.NewWatch(ctx, cli, key, clientv3.WithProgressNotify())
+			if err != nil {
+				return err
+			}
+			status.Ready(nil)
+			for {
+				patience, cancel := context.WithTimeout(ctx, 3*time.Second)
+				changes, err := watch.Next(patience)
+				cancel()
+				switch {
+				case err == nil:
+					status.Ready(nil)
+					for _, ev := range changes.Events {
+						changed(ev)
+					}
+				case watch.Err() == nil && ctx.Err() == nil:
+					status.Ready(errors.New("nothing heard from etcd for 3s"))
+				default:
+					return err
+				}
+			}
+		},
+	})
 }
 
 // newPresence makes a session a service: a key that exists while the instance
@@ -121,9 +135,10 @@ func newPresence(cli *clientv3.Client, key string) services.Service {
 	})
 }
 
-// newLeader makes a task that one instance runs at a time a service. The task
-// must return soon after its context has ended. Followers are ready.
-func newLeader(cli *clientv3.Client, key string, task func(ctx context.Context) error) services.Service {
+// newLeader makes an election campaign a service: the task runs in one instance
+// at a time, as long as it leads, and must return soon after its context has
+// ended. Followers are ready.
+func newLeader(cli *clientv3.Client, election, name string, task func(ctx context.Context) error) services.Service {
 	return services.New(services.Config{
 		Name: "leader", Restart: always, ManualReady: true,
 		Run: func(ctx context.Context, status *services.Status) error {
@@ -131,16 +146,15 @@ func newLeader(cli *clientv3.Client, key string, task func(ctx context.Context) 
 			if err != nil {
 				return err
 			}
-			defer session.Close()
-			stop := context.AfterFunc(session.Ctx(), func() { status.Ready(context.Cause(session.Ctx())) })
-			defer stop()
+			defer session.Close() // gives the leadership to the next, after the task
+			lost := context.AfterFunc(session.Ctx(), func() { status.Ready(context.Cause(session.Ctx())) })
+			defer lost()
 			status.Ready(nil)
-			lock := concurrency.NewMutex(session, key)
-			if err := lock.Lock(ctx); err != nil {
+			e := concurrency.NewElection(session, election)
+			if err := e.Campaign(ctx, name); err != nil {
 				return err
 			}
-			// Ends when the lock is lost, and when the service is closed.
-			leading, cancel := context.WithCancelCause(lock.Ctx())
+			leading, cancel := context.WithCancelCause(e.Ctx())
 			defer cancel(nil)
 			defer context.AfterFunc(ctx, func() { cancel(context.Cause(ctx)) })()
 			return task(leading)

@@ -26,7 +26,6 @@ import (
 // set on it by others are overwritten.
 func New(c *services.HealthChecker) *health.Server {
 	s := health.NewServer()
-	s.SetServingStatus("", healthpb.HealthCheckResponse_NOT_SERVING)
 	f := &follower{server: s, known: make(map[string]struct{})}
 	c.Subscribe(f.follow)
 	return s

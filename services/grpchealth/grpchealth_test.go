@@ -164,6 +164,29 @@ func TestClosingTheCheckerIsFinal(t *testing.T) {
 	check(t, client, "a", notServing)
 }
 
+func TestAnEndedServerCannotBeRevived(t *testing.T) {
+	t.Parallel()
+	for name, end := range map[string]func(*services.HealthChecker){
+		"closed":  func(c *services.HealthChecker) { _ = c.Close() },
+		"drained": func(c *services.HealthChecker) { c.Drain() },
+	} {
+		c := services.NewChecker("", "")
+		if err := errors.Join(c.Register(&toggle{name: "a"}), c.Start()); err != nil {
+			t.Fatal(err)
+		}
+		server := grpchealth.New(c)
+		end(c)
+		for _, service := range []string{"", "a"} {
+			server.SetServingStatus(service, serving)
+			r, err := server.Check(t.Context(), &healthpb.HealthCheckRequest{Service: service})
+			if err != nil || r.GetStatus() != notServing {
+				t.Errorf("%s: %q is %v, %v", name, service, r.GetStatus(), err)
+			}
+		}
+		_ = c.Close()
+	}
+}
+
 func ExampleNew() { //nolint:testableexamples // a server has no output
 	checker := services.NewChecker("", "")
 	server := grpc.NewServer()

@@ -69,7 +69,7 @@ func TestRunHealthyJudgesWhatItSaw(t *testing.T) {
 			return idle(ctx)
 		}}, "svc was unhealthy: svc: boom"},
 		"unhealthy at the end": {services.Config{Run: func(ctx context.Context, st *services.Status) error {
-			time.Sleep(time.Minute - time.Millisecond)
+			time.Sleep(time.Minute - time.Millisecond) // after the last tick
 			st.Report(errBoom)
 			return idle(ctx)
 		}}, "svc was unhealthy: svc: boom"},
@@ -84,7 +84,7 @@ func TestRunHealthyJudgesWhatItSaw(t *testing.T) {
 				if got := servicetest.RunHealthy(&r, s); got != s {
 					t.Error("returned another service")
 				}
-				time.Sleep(time.Minute)
+				time.Sleep(time.Minute - time.Nanosecond)
 				if got := r.end(); got != c.want {
 					t.Errorf("%q, want %q", got, c.want)
 				}
