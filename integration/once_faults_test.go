@@ -102,11 +102,17 @@ func onceUnderFaults(t *testing.T, between grpc.UnaryClientInterceptor) ([]check
 	first, err := loaders[0].kv.Put(t.Context(), "key-first", "first")
 	must(t, err)
 
-	ctx, cancel := context.WithTimeout(t.Context(), campaignTime())
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
 	var history *check.History
 	var wg sync.WaitGroup
 	wg.Go(func() { history = l.run(ctx, loaders) })
+	wg.Go(func() {
+		// A slow machine gets the time to show something.
+		for reprise.Sleep(ctx, campaignTime()) == nil && twice.count() < 40 {
+		}
+		cancel()
+	})
 	counts := mayhem(ctx, t, c)
 	wg.Wait()
 	twice.wg.Wait()
