@@ -1,0 +1,209 @@
+package concurrency_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+	raw "go.etcd.io/etcd/client/v3/concurrency"
+
+	"github.com/reprise-go/reprise/etcdcall/concurrency"
+	"github.com/reprise-go/reprise/integration/etcdtest"
+)
+
+func TestAnElectionHasOneLeaderAtATime(t *testing.T) {
+	t.Parallel()
+	c := etcdtest.New(t)
+	cli := newClient(t, c)
+	s := session(t, cli)
+	n := counted(cli)
+	e := concurrency.NewElection(s, "election")
+	if _, err := e.Leader(soon(t)); err != concurrency.ErrElectionNoLeader {
+		t.Errorf("before: %v", err)
+	}
+	if err := e.Proclaim(soon(t), "x"); err != concurrency.ErrElectionNotLeader {
+		t.Errorf("Proclaim before: %v", err)
+	}
+	must(t, e.Resign(soon(t)))
+	must(t, e.Campaign(soon(t), "one"))
+	if got := n.txns.Load(); got != 1 {
+		t.Errorf("Campaign took %d round trips", got)
+	}
+	if e.Key() == "" || e.Rev() == 0 || e.Header().GetRevision() != e.Rev() || e.Ctx().Err() != nil {
+		t.Errorf("key %q, rev %d, header %v", e.Key(), e.Rev(), e.Header())
+	}
+	next := concurrency.NewElection(session(t, newClient(t, c)), "election")
+	elected := lockInBackground(t, func(ctx context.Context) error { return next.Campaign(ctx, "two") })
+	until(t, "two candidates", func() bool { return len(keys(t, c, "election/")) == 2 })
+	for _, val := range []string{"once", "twice"} {
+		lose(t, c, etcdtest.MethodTxn, 1)
+		must(t, e.Proclaim(soon(t), val))
+		checkLeader(t, next, val)
+	}
+	rev, ctx := e.Rev(), e.Ctx()
+	must(t, e.Resign(soon(t)))
+	if err := waitEnd(t, ctx, "the leadership"); err != concurrency.ErrLockReleased || e.Key() != "" || e.Rev() != 0 {
+		t.Errorf("cause %v, key %q", err, e.Key())
+	}
+	must(t, <-elected)
+	checkLeader(t, e, "two")
+	if next.Rev() <= rev {
+		t.Errorf("term %d after %d", next.Rev(), rev)
+	}
+}
+
+func checkLeader(t *testing.T, e *concurrency.Election, want string) {
+	t.Helper()
+	resp, err := e.Leader(soon(t))
+	must(t, err)
+	if got := string(resp.Kvs[0].Value); got != want {
+		t.Errorf("the leader is %q, want %q", got, want)
+	}
+}
+
+func TestACampaignIsNotWonByACandidateWhoseKeyIsGone(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		campaign func(cli *clientv3.Client) (clientv3.LeaseID, <-chan error)
+		zombie   bool
+	}{
+		"clientv3": {func(cli *clientv3.Client) (clientv3.LeaseID, <-chan error) {
+			s, err := raw.NewSession(cli)
+			must(t, err)
+			t.Cleanup(s.Orphan)
+			e := raw.NewElection(s, "election")
+			return s.Lease(), lockInBackground(t, func(ctx context.Context) error { return e.Campaign(ctx, "zombie") })
+		}, true},
+		"reprise": {func(cli *clientv3.Client) (clientv3.LeaseID, <-chan error) {
+			s := session(t, cli)
+			e := concurrency.NewElection(s, "election")
+			return s.Lease(), lockInBackground(t, func(ctx context.Context) error { return e.Campaign(ctx, "zombie") })
+		}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := etcdtest.New(t)
+			cli := c.Client(t)
+			_, err := truth(t, c).Put(soon(t), "election/0", "")
+			must(t, err)
+			lease, won := test.campaign(cli)
+			until(t, "two candidates", func() bool { return len(keys(t, c, "election/")) == 2 })
+			untilWatched(t, c, cli)
+			_, err = truth(t, c).Revoke(soon(t), lease)
+			must(t, err)
+			_, err = truth(t, c).Delete(soon(t), "election/0")
+			must(t, err)
+			if err := <-won; (err == nil) != test.zombie {
+				t.Errorf("Campaign: %v", err)
+			}
+		})
+	}
+}
+
+func TestACampaignThatFailsLeavesNoCandidate(t *testing.T) {
+	t.Parallel()
+	c := etcdtest.New(t)
+	_, err := truth(t, c).Put(soon(t), "election/0", "")
+	must(t, err)
+	e := concurrency.NewElection(session(t, newClient(t, c)), "election")
+	lose(t, c, etcdtest.MethodTxn, 1)
+	ctx := within(t, 300*time.Millisecond)
+	if err := e.Campaign(ctx, "one"); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("Campaign: %v", err)
+	}
+	until(t, "the candidate to go", func() bool { return len(keys(t, c, "election/")) == 1 })
+	// It can stand again at once.
+	elected := lockInBackground(t, func(ctx context.Context) error { return e.Campaign(ctx, "two") })
+	until(t, "two candidates", func() bool { return len(keys(t, c, "election/")) == 2 })
+	_, err = truth(t, c).Delete(soon(t), "election/0")
+	must(t, err)
+	must(t, <-elected)
+	checkLeader(t, e, "two")
+	// A leader who campaigns goes on leading.
+	rev := e.Rev()
+	must(t, e.Campaign(soon(t), "three"))
+	checkLeader(t, e, "three")
+	if e.Rev() != rev {
+		t.Error("there was another election")
+	}
+}
+
+func TestALeadershipOutlivesItsProcess(t *testing.T) {
+	t.Parallel()
+	c := etcdtest.New(t)
+	cli := newClient(t, c)
+	s := session(t, cli)
+	e := concurrency.NewElection(s, "election")
+	must(t, e.Campaign(soon(t), "old"))
+	key, rev := e.Key(), e.Rev()
+	s.Orphan()
+	if e.Key() != "" || e.Proclaim(soon(t), "x") != concurrency.ErrElectionNotLeader {
+		t.Error("it leads without a session")
+	}
+	s2 := session(t, cli, concurrency.WithLease(s.Lease()))
+	e2 := concurrency.NewElection(s2, "election")
+	must(t, e2.Campaign(soon(t), "new"))
+	if e2.Key() != key || e2.Rev() != rev {
+		t.Errorf("%s of %d, want %s of %d", e2.Key(), e2.Rev(), key, rev)
+	}
+	checkLeader(t, e2, "new")
+	e3 := concurrency.ResumeElection(s2, "election/", key, rev)
+	must(t, e3.Proclaim(soon(t), "newer"))
+	checkLeader(t, e3, "newer")
+	must(t, e3.Resign(soon(t)))
+	if _, err := e3.Leader(soon(t)); err != concurrency.ErrElectionNoLeader {
+		t.Errorf("Leader: %v", err)
+	}
+	waitEnd(t, e2.Ctx(), "the leadership")
+	if err := e2.Proclaim(soon(t), "x"); err != concurrency.ErrElectionNotLeader {
+		t.Errorf("Proclaim: %v", err)
+	}
+}
+
+func TestObserveResumesAndReportsVacancy(t *testing.T) {
+	t.Parallel()
+	c := etcdtest.New(t)
+	observer := concurrency.NewElection(session(t, newClient(t, c)), "election")
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	leaders, terms := observer.Observe(ctx), observer.ObserveVacancy(ctx)
+	expect := func(what string, from <-chan *clientv3.GetResponse, want string) {
+		t.Helper()
+		select {
+		case resp := <-from:
+			got := "nobody"
+			if len(resp.Kvs) > 0 {
+				got = string(resp.Kvs[0].Value)
+			}
+			if got != want {
+				t.Errorf("%s: got %s, want %s", what, got, want)
+			}
+		case <-soon(t).Done():
+			t.Fatalf("%s: still waiting for %s", what, want)
+		}
+	}
+	expect("vacancy", terms, "nobody")
+	for _, name := range []string{"one", "two"} {
+		e := concurrency.NewElection(session(t, newClient(t, c)), "election")
+		must(t, e.Campaign(soon(t), name))
+		expect("vacancy", terms, name)
+		expect("leader", leaders, name)
+		must(t, e.Proclaim(soon(t), name+"!"))
+		expect("vacancy", terms, name+"!")
+		expect("leader", leaders, name+"!")
+		// What would end an observation of clientv3.
+		_, err := c.Compact(soon(t), 0)
+		must(t, err)
+		c.Member(0).ClientLink().Reset()
+		must(t, e.Resign(soon(t)))
+		expect("vacancy", terms, "nobody")
+	}
+	cancel()
+	for _, ch := range []<-chan *clientv3.GetResponse{leaders, terms} {
+		if _, open := <-ch; open {
+			t.Error("more was observed")
+		}
+	}
+}

@@ -1,0 +1,270 @@
+package concurrency_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+	raw "go.etcd.io/etcd/client/v3/concurrency"
+
+	"github.com/reprise-go/reprise/etcdcall/concurrency"
+	"github.com/reprise-go/reprise/integration/etcdtest"
+)
+
+func TestAWaiterSurvivesCompactionAndReconnection(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		wait  func(cli *clientv3.Client) <-chan error
+		fails bool
+	}{
+		"clientv3 mutex": {func(cli *clientv3.Client) <-chan error {
+			s, err := raw.NewSession(cli)
+			must(t, err)
+			t.Cleanup(s.Orphan)
+			return lockInBackground(t, raw.NewMutex(s, "lock").Lock)
+		}, true},
+		"mutex": {func(cli *clientv3.Client) <-chan error {
+			return lockInBackground(t, concurrency.NewMutex(session(t, cli), "lock").Lock)
+		}, false},
+		"election": {func(cli *clientv3.Client) <-chan error {
+			e := concurrency.NewElection(session(t, cli), "lock")
+			return lockInBackground(t, func(ctx context.Context) error { return e.Campaign(ctx, "me") })
+		}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := etcdtest.New(t)
+			cli := c.Client(t)
+			_, err := truth(t, c).Put(soon(t), "lock/0", "")
+			must(t, err)
+			done := test.wait(cli)
+			until(t, "the waiter", func() bool { return len(keys(t, c, "lock/")) == 2 })
+			untilWatched(t, c, cli)
+			for range 3 {
+				_, err = truth(t, c).Put(soon(t), "other", "")
+				must(t, err)
+			}
+			_, err = c.Compact(soon(t), 0)
+			must(t, err)
+			c.Member(0).ClientLink().Reset()
+			if test.fails {
+				if err := <-done; err == nil || !strings.Contains(err.Error(), "compacted") {
+					t.Fatalf("clientv3 has mended it: %v", err)
+				}
+				return
+			}
+			_, err = cli.Get(soon(t), "reconnected")
+			must(t, err)
+			_, err = truth(t, c).Delete(soon(t), "lock/0")
+			must(t, err)
+			must(t, <-done)
+		})
+	}
+}
+
+// untilWatched waits until a watch that was asked for before must stand: clientv3
+// creates watches of the same kind one after another.
+func untilWatched(t *testing.T, c *etcdtest.Cluster, cli *clientv3.Client) {
+	t.Helper()
+	for range 3 {
+		created := <-cli.Watch(clientv3.WithRequireLeader(soon(t)), "x", clientv3.WithCreatedNotify())
+		must(t, created.Err())
+		created = <-cli.Watch(soon(t), "x", clientv3.WithCreatedNotify())
+		must(t, created.Err())
+	}
+}
+
+func lockInBackground(t *testing.T, lock func(context.Context) error) <-chan error {
+	ctx := soon(t)
+	done := make(chan error, 1)
+	go func() { done <- lock(ctx) }()
+	return done
+}
+
+func TestTryLockOfAHeldLockIsOneRequestAndNoWrite(t *testing.T) {
+	t.Parallel()
+	c := etcdtest.New(t)
+	cli := newClient(t, c)
+	holder := concurrency.NewMutex(session(t, newClient(t, c)), "lock")
+	must(t, holder.Lock(soon(t)))
+	m := concurrency.NewMutex(session(t, cli), "lock")
+	n := counted(cli)
+	before := revision(t, c)
+	if err := m.TryLock(soon(t)); err != concurrency.ErrLocked {
+		t.Fatal(err)
+	}
+	if n.txns.Load() != 1 || revision(t, c) != before {
+		t.Errorf("%d requests, %d revisions", n.txns.Load(), revision(t, c)-before)
+	}
+	must(t, holder.Unlock(soon(t)))
+	must(t, m.TryLock(soon(t)))
+
+	t.Run("in clientv3 it writes", func(t *testing.T) {
+		s, err := raw.NewSession(c.Client(t))
+		must(t, err)
+		defer s.Close()
+		before := revision(t, c)
+		if err := raw.NewMutex(s, "lock").TryLock(soon(t)); err != raw.ErrLocked {
+			t.Fatal(err)
+		}
+		if made := revision(t, c) - before; made != 2 {
+			t.Errorf("%d revisions", made)
+		}
+	})
+}
+
+func revision(t *testing.T, c *etcdtest.Cluster) int64 {
+	t.Helper()
+	resp, err := truth(t, c).Get(soon(t), "x")
+	must(t, err)
+	return resp.Header.Revision
+}
+
+func TestALockIsHandedOverWithOneRequest(t *testing.T) {
+	t.Parallel()
+	c := etcdtest.New(t)
+	holder := concurrency.NewMutex(session(t, newClient(t, c)), "lock")
+	must(t, holder.Lock(soon(t)))
+	cli := newClient(t, c)
+	s := session(t, cli)
+	n := counted(cli)
+	m := concurrency.NewMutex(s, "lock")
+	done := lockInBackground(t, m.Lock)
+	until(t, "the waiter", func() bool { return len(keys(t, c, "lock/")) == 2 })
+	untilWatched(t, c, cli)
+	entered := n.txns.Load()
+	must(t, holder.Unlock(soon(t)))
+	must(t, <-done)
+	if made := n.txns.Load() - entered; made != 1 {
+		t.Errorf("%d requests after the release", made)
+	}
+}
+
+func TestUnlockDeletesNoKeyButItsOwn(t *testing.T) {
+	t.Parallel()
+	c := etcdtest.New(t)
+	replace := func(key string) {
+		_, err := truth(t, c).Delete(soon(t), key)
+		must(t, err)
+		_, err = truth(t, c).Put(soon(t), key, "somebody else's")
+		must(t, err)
+	}
+	t.Run("in clientv3 it does", func(t *testing.T) {
+		s, err := raw.NewSession(c.Client(t))
+		must(t, err)
+		defer s.Close()
+		m := raw.NewMutex(s, "raw")
+		must(t, m.Lock(soon(t)))
+		replace(m.Key())
+		must(t, m.Unlock(soon(t)))
+		if len(keys(t, c, "raw/")) != 0 {
+			t.Error("clientv3 has mended it")
+		}
+	})
+	m := concurrency.NewMutex(session(t, newClient(t, c)), "lock")
+	must(t, m.Lock(soon(t)))
+	replace(m.Key())
+	var lost *concurrency.LostError
+	if err := m.Unlock(soon(t)); !errors.As(err, &lost) {
+		t.Errorf("Unlock: %v", err)
+	}
+	if len(keys(t, c, "lock/")) != 1 {
+		t.Error("it deleted somebody else's key")
+	}
+}
+
+func TestAWaiterThatGaveUpIsPassedOver(t *testing.T) {
+	t.Parallel()
+	c := etcdtest.New(t)
+	holder := concurrency.NewMutex(session(t, newClient(t, c)), "lock")
+	must(t, holder.Lock(soon(t)))
+	quitter := concurrency.NewMutex(session(t, newClient(t, c)), "lock")
+	ctx := within(t, 200*time.Millisecond)
+	quit := make(chan error, 1)
+	go func() { quit <- quitter.Lock(ctx) }()
+	until(t, "the quitter", func() bool { return len(keys(t, c, "lock/")) == 2 })
+	last := concurrency.NewMutex(session(t, newClient(t, c)), "lock")
+	done := lockInBackground(t, last.Lock)
+	until(t, "the last", func() bool { return len(keys(t, c, "lock/")) == 3 })
+	if err := <-quit; err == nil {
+		t.Fatal("two holders")
+	}
+	until(t, "the quitter's key to go", func() bool { return len(keys(t, c, "lock/")) == 2 })
+	select {
+	case err := <-done:
+		t.Fatalf("two holders: %v", err)
+	default:
+	}
+	must(t, holder.Unlock(soon(t)))
+	must(t, <-done)
+}
+
+func TestAWaiterEndsWithItsSession(t *testing.T) {
+	t.Parallel()
+	c := etcdtest.New(t)
+	_, err := truth(t, c).Put(soon(t), "lock/0", "")
+	must(t, err)
+	for name, end := range map[string]func(s *concurrency.Session){
+		"orphaned": (*concurrency.Session).Orphan,
+		"closed":   func(s *concurrency.Session) { must(t, s.Close()) },
+		"revoked": func(s *concurrency.Session) {
+			_, err := truth(t, c).Revoke(soon(t), s.Lease())
+			must(t, err)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := session(t, newClient(t, c))
+			done := lockInBackground(t, concurrency.NewMutex(s, "lock").Lock)
+			until(t, "the waiter", func() bool { return len(leased(t, c, s)) == 1 })
+			end(s)
+			var ended *concurrency.SessionError
+			if err := <-done; !errors.Is(err, concurrency.ErrSessionExpired) || !errors.As(err, &ended) || ended.Reason.String() != name {
+				t.Errorf("got %v", err)
+			}
+			if err := concurrency.NewMutex(s, "lock").Lock(soon(t)); !errors.Is(err, concurrency.ErrSessionExpired) {
+				t.Errorf("afterwards: %v", err)
+			}
+		})
+	}
+}
+
+// leased returns the keys of a session.
+func leased(t *testing.T, c *etcdtest.Cluster, s *concurrency.Session) [][]byte {
+	t.Helper()
+	resp, err := truth(t, c).TimeToLive(soon(t), s.Lease(), clientv3.WithAttachedKeys())
+	must(t, err)
+	return resp.Keys
+}
+
+func TestAKeyThatIsCreatedLateIsDeleted(t *testing.T) {
+	t.Parallel()
+	c := etcdtest.New(t)
+	s := session(t, newClient(t, c))
+	_, err := truth(t, c).Put(soon(t), "lock/0", "")
+	must(t, err)
+	lose(t, c, etcdtest.MethodTxn, 1)
+	m := concurrency.NewMutex(s, "lock")
+	ctx := within(t, 300*time.Millisecond)
+	done := make(chan error, 1)
+	go func() { done <- m.Lock(ctx) }()
+	var key string
+	until(t, "the waiter", func() bool {
+		if k := leased(t, c, s); len(k) == 1 {
+			key = string(k[0])
+		}
+		return key != ""
+	})
+	if err := <-done; err == nil {
+		t.Fatal("two holders")
+	}
+	until(t, "the key to go", func() bool { return len(leased(t, c, s)) == 0 })
+	// The request whose answer was lost is applied once more, as it is when a
+	// member was slow to pass it on.
+	_, err = truth(t, c).Put(soon(t), key, "", clientv3.WithLease(s.Lease()))
+	must(t, err)
+	until(t, "the key to go again", func() bool { return len(leased(t, c, s)) == 0 })
+}
