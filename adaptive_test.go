@@ -113,6 +113,16 @@ func TestAdaptiveThrottleInACall(t *testing.T) {
 	})
 }
 
+func TestADeclinedRetryIsAnAcceptedRequest(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		throttle := NewAdaptiveThrottle(AdaptiveConfig{Rand: highest})
+		err := Invoke(t.Context(), failing(errDown, errMissing).call, onDown(steady(1)), WithThrottle(throttle))
+		if err != errMissing || throttle.total != (adaptiveBucket{requests: 2, accepts: 1}) { //nolint:errorlint // the very error is promised
+			t.Errorf("%v, counted %+v", err, throttle.total)
+		}
+	})
+}
+
 func TestACallerThatLoopsOverRefusedCallsDoesNotSpin(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		throttle := NewAdaptiveThrottle(AdaptiveConfig{})

@@ -526,5 +526,11 @@ func TestForeignRetryerWithOddPauses(t *testing.T) {
 			t.Error(err)
 		}
 		wantBegan(t, s, 0, 0)
+		err = Invoke(t.Context(), failing(errDown).call, WithMaxAttempts(1), WithRetry(func() Retryer {
+			return RetryerFunc(func(error) (time.Duration, bool) { return -time.Hour, true })
+		}))
+		if e := stopped(t, err, ReasonAttempts); e.Attempts[0].Pause != 0 {
+			t.Errorf("recorded a pause of %v", e.Attempts[0].Pause)
+		}
 	})
 }
