@@ -3,7 +3,6 @@ package reprise
 import (
 	"context"
 	"errors"
-	"net"
 	"slices"
 	"sync/atomic"
 	"testing"
@@ -182,7 +181,7 @@ func TestHedgedAttemptsOwnWhatTheyWrite(t *testing.T) {
 		if got := header.Get("answer"); !slices.Equal(got, []string{resp.GetUsername()}) || !slices.Equal(got, trailer.Get("answer")) {
 			t.Fatalf("response of %s, header of %v, trailer of %v", resp.GetUsername(), got, trailer.Get("answer"))
 		}
-		if _, ok := from.Addr.(net.Addr); !ok {
+		if from.Addr == nil {
 			t.Fatal("no peer")
 		}
 	}

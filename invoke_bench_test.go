@@ -104,7 +104,7 @@ func BenchmarkInvokeDeclined(b *testing.B) {
 func BenchmarkUnarySuccessTimeoutCtx(b *testing.B) {
 	u := NewUnary(echo, WithRetry(quickRetry), WithThrottle(NewThrottle(10, 0.1)), WithMaxAttempts(3))
 	ctx, req := context.Background(), &ping{}
-	ctx, cancel := context.WithTimeout(context.WithValue(ctx, "a", 1), time.Hour)
+	ctx, cancel := context.WithTimeout(context.WithValue(ctx, ping{}, 1), time.Hour)
 	defer cancel()
 	b.ReportAllocs()
 	for b.Loop() {

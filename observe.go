@@ -144,7 +144,7 @@ func (o observers) Observe(ctx context.Context, e Event) {
 func (o observers) CallContext(ctx context.Context, e Event) context.Context {
 	for _, one := range []Observer{o.first, o.second} {
 		if c, ok := one.(ContextObserver); ok {
-			ctx = c.CallContext(ctx, e)
+			ctx = c.CallContext(ctx, e) //nolint:fatcontext // of two observers
 		}
 	}
 	return ctx
@@ -153,7 +153,7 @@ func (o observers) CallContext(ctx context.Context, e Event) context.Context {
 func (o observers) AttemptContext(ctx context.Context, e Event) context.Context {
 	for _, one := range []Observer{o.first, o.second} {
 		if c, ok := one.(ContextObserver); ok {
-			ctx = c.AttemptContext(ctx, e)
+			ctx = c.AttemptContext(ctx, e) //nolint:fatcontext // of two observers
 		}
 	}
 	return ctx

@@ -115,7 +115,7 @@ var trailerSlots = sync.Pool{New: func() any { return new(trailerSlot) }}
 // The slot is used again when nothing can write to it any more: when the
 // library has written, which it does once, or when the call is bound to a
 // unary stub, which is done with its options when it returns.
-func callForTrailer(ctx context.Context, cs CallSettings, call APICall) (error, metadata.MD) { //nolint:staticcheck // the error is the attempt's
+func callForTrailer(ctx context.Context, cs CallSettings, call APICall) (error, metadata.MD) { //nolint:staticcheck,revive // the error is the attempt's
 	slot := trailerSlots.Get().(*trailerSlot) //nolint:forcetypeassert // nothing else is put there
 	slot.md = nil
 	slot.opts = append(append(slot.opts[:0], cs.GRPC...), grpc.Trailer(&slot.md))

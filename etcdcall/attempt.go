@@ -182,6 +182,6 @@ func (e *attemptError) Outcome() Outcome { return classify(e).applied }
 
 // etcd returns the rpctypes error with the message that the server sent.
 func (e *attemptError) etcd() (rpctypes.EtcdError, bool) {
-	etcd, ok := rpctypes.Error(e.raw).(rpctypes.EtcdError)
+	etcd, ok := rpctypes.Error(e.raw).(rpctypes.EtcdError) //nolint:errorlint // Error returns it unwrapped
 	return etcd, ok
 }

@@ -157,7 +157,7 @@ func TestTheDocumentShowsTheTable(t *testing.T) {
 	path := filepath.Join("..", "docs", "etcd-errors.md")
 	want := errorsDocument()
 	if *update {
-		if err := os.WriteFile(path, []byte(want), 0o644); err != nil { //nolint:gosec // a document
+		if err := os.WriteFile(path, []byte(want), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -138,7 +138,7 @@ func checkWriteError(t *testing.T, method string, err, failure error, r *rule) {
 	} else if isAmbiguous && a.Method != method {
 		t.Errorf("the error names %s, want %s", a.Method, method)
 	}
-	etcd, ok := rpctypes.Error(failure).(rpctypes.EtcdError)
+	etcd, ok := rpctypes.Error(failure).(rpctypes.EtcdError) //nolint:errorlint // Error returns it unwrapped
 	switch {
 	case ok && !errors.Is(err, etcd):
 		t.Errorf("errors.Is does not find %v in %v", etcd, err)

@@ -87,7 +87,7 @@ func (l *keeping) KeepAliveOnce(ctx context.Context, id clientv3.LeaseID) (*clie
 	sent := time.Now()
 	r, err := l.once.call(l.once.policy.led(ctx), &pb.LeaseKeepAliveRequest{ID: int64(id)})
 	if err != nil {
-		if etcd, ok := rpctypes.Error(err).(rpctypes.EtcdError); ok {
+		if etcd, ok := rpctypes.Error(err).(rpctypes.EtcdError); ok { //nolint:errorlint // Error returns it unwrapped
 			return nil, etcd
 		}
 		return nil, err

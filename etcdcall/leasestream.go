@@ -61,7 +61,7 @@ func (m *leaseMux) blame(ctx context.Context, err error) {
 	if ctx.Err() != nil {
 		return
 	}
-	if etcd, ok := rpctypes.Error(err).(rpctypes.EtcdError); ok {
+	if etcd, ok := rpctypes.Error(err).(rpctypes.EtcdError); ok { //nolint:errorlint // Error returns it unwrapped
 		err = etcd
 	}
 	if len(m.asked) > 0 {

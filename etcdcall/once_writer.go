@@ -177,7 +177,7 @@ func (w *onceWriter) settle(ctx context.Context, c *onceCall, refusal error) (*p
 // say: the record may have gone together with the slot.
 func (w *onceWriter) lost(c *onceCall) error {
 	c.slot.id.lose()
-	err := error(ErrIdentityLost)
+	err := ErrIdentityLost
 	if c.open != nil {
 		err = fmt.Errorf("%w: %w", ErrIdentityLost, c.open)
 	}

@@ -227,8 +227,7 @@ func TestExactlyOnceCanBeSwitchedForACall(t *testing.T) {
 func TestAnEmptyPrefixIsRefused(t *testing.T) {
 	t.Parallel()
 	_, err := New(clientv3.Config{Endpoints: []string{"127.0.0.1:1"}}, WithExactlyOnce(""))
-	var wrong *ConfigurationError
-	if !errors.As(err, &wrong) {
+	if _, ok := errors.AsType[*ConfigurationError](err); !ok {
 		t.Errorf("got %v, want a ConfigurationError", err)
 	}
 }

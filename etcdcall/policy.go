@@ -156,7 +156,7 @@ func (p *policy) retryWrites() reprise.Retryer {
 // allows refuses the retries that cannot help this client, though they would
 // help others.
 func (p *policy) allows(r *rule) bool {
-	switch r.server {
+	switch r.server { //nolint:errorlint // the very values of the table
 	case rpctypes.ErrGRPCInvalidAuthToken, rpctypes.ErrGRPCUserEmpty:
 		return p.cli.Username != "" && p.cli.Password != ""
 	case rpctypes.ErrGRPCNotSupportedForLearner:

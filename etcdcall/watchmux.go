@@ -113,7 +113,7 @@ func (m *watchMux) attach(sub *subscription, alone int64) bool {
 	}
 	s := m.streams[key]
 	if s == nil {
-		s = newWatchStream(m, key, context.WithoutCancel(ctx))
+		s = newWatchStream(context.WithoutCancel(ctx), m, key)
 		m.streams[key] = s
 		m.running.Go(s.run)
 	}

@@ -48,7 +48,7 @@ type creation struct {
 	id  int64
 }
 
-func newWatchStream(m *watchMux, key streamKey, ctx context.Context) *watchStream {
+func newWatchStream(ctx context.Context, m *watchMux, key streamKey) *watchStream {
 	s := &watchStream{mux: m, key: key, subs: make(map[*subscription]struct{}), wake: make(chan struct{}, 1)}
 	s.ctx, s.cancel = context.WithCancel(ctx)
 	return s

@@ -2,6 +2,7 @@ package concurrency
 
 import (
 	"context"
+	"slices"
 
 	"github.com/reprise-go/reprise/etcdcall"
 	"go.etcd.io/etcd/api/v3/mvccpb"
@@ -63,7 +64,7 @@ func (c *claim) tryAcquire(ctx context.Context, onlyIf v3.Cmp) error {
 // claim has to wait for, if any. If the comparisons of onlyIf do not hold, it
 // does neither, and c.rev stays 0.
 func (c *claim) enter(ctx context.Context, value string, onlyIf ...v3.Cmp) (before *mvccpb.KeyValue, err error) {
-	absent := append(onlyIf, v3.Compare(v3.CreateRevision(c.key), "=", 0))
+	absent := append(slices.Clip(onlyIf), v3.Compare(v3.CreateRevision(c.key), "=", 0))
 	put := v3.OpPut(c.key, value, v3.WithLease(c.term.lease))
 	rivals := youngest(c.rivals)
 	resp, err := repeatable(ctx, func(ctx context.Context) (*v3.TxnResponse, error) {

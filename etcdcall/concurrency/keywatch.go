@@ -124,7 +124,7 @@ func (w *keyWatch) leave(d *departure) {
 	}
 }
 
-// rest keeps a watch that nobody waits for for a while.
+// rest keeps, for a while, a watch that nobody waits for.
 func (w *keyWatch) rest() {
 	q := w.queue
 	if len(w.waiters) > 0 || w.idle != nil || q.watches[w.key] != w {

@@ -70,16 +70,16 @@ func TestTwoHandlesOnOneSessionExcludeEachOther(t *testing.T) {
 	s := session(t, cli)
 	a, b := concurrency.NewMutex(s, "lock"), concurrency.NewMutex(s, "lock")
 	must(t, a.Lock(soon(t)))
-	if err := b.TryLock(soon(t)); err != concurrency.ErrLocked {
+	if err := b.TryLock(soon(t)); err != concurrency.ErrLocked { //nolint:errorlint // the very error is promised
 		t.Errorf("TryLock: %v", err)
 	}
-	if err := b.Lock(within(t, 50*time.Millisecond)); err != context.DeadlineExceeded {
+	if err := b.Lock(within(t, 50*time.Millisecond)); err != context.DeadlineExceeded { //nolint:errorlint // the very error is promised
 		t.Errorf("Lock: %v", err)
 	}
 	must(t, a.Unlock(soon(t)))
 	must(t, b.Lock(soon(t)))
 	must(t, b.Unlock(soon(t)))
-	if err := b.Unlock(soon(t)); err != concurrency.ErrLockReleased {
+	if err := b.Unlock(soon(t)); err != concurrency.ErrLockReleased { //nolint:errorlint // the very error is promised
 		t.Errorf("second Unlock: %v", err)
 	}
 }
@@ -94,7 +94,7 @@ func TestLocksOfClientv3AndOfReprisExcludeEachOther(t *testing.T) {
 	m := concurrency.NewMutex(s, "lock")
 
 	must(t, old.Lock(soon(t)))
-	if err := m.TryLock(soon(t)); err != concurrency.ErrLocked {
+	if err := m.TryLock(soon(t)); err != concurrency.ErrLocked { //nolint:errorlint // the very error is promised
 		t.Fatalf("TryLock: %v", err)
 	}
 	locked := make(chan error, 1)

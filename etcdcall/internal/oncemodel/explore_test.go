@@ -2,6 +2,7 @@ package oncemodel
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -68,8 +69,8 @@ func (m *model) emit(s state, label string, who uint8, bad string) {
 
 func (m *model) run() string {
 	var b strings.Builder
-	for i := len(m.trace) - 1; i >= 0; i-- {
-		fmt.Fprintf(&b, "  %2d. %s (%d)\n", len(m.trace)-i, m.trace[i].label, m.trace[i].who)
+	for i, step := range slices.Backward(m.trace) {
+		fmt.Fprintf(&b, "  %2d. %s (%d)\n", len(m.trace)-i, step.label, step.who)
 	}
 	return b.String()
 }
