@@ -83,7 +83,6 @@ func (bo *Backoff) Pause() time.Duration {
 	if v <= 0 {
 		v = bo.initial()
 	}
-	v = min(v, limit)
 	bo.cur = max(scale(v, bo.factor(2), limit), 1)
 
 	switch bo.Jitter {

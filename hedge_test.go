@@ -68,6 +68,7 @@ func TestHedging(t *testing.T) {
 		"WithMaxAttempts bounds it too":               {steps: []step{{wait: 9 * s}, slow}, delay: s, opts: []CallOption{WithMaxAttempts(1)}, began: []time.Duration{0}, took: 9 * s, winner: "1", tokens: 10},
 		"after a non-fatal code the next goes now":    {steps: []step{{s, codes.Unavailable, ""}, {wait: 9 * s}, {wait: s}}, delay: 5 * s, began: []time.Duration{0, s, 6 * s}, took: 7 * s, winner: "3", tokens: 9.1},
 		"a fatal code ends the call":                  {steps: []step{slow, {s / 2, codes.NotFound, ""}}, delay: s, began: []time.Duration{0, s}, took: 3 * s / 2, code: codes.NotFound, tokens: 10},
+		"a fatal code with a no costs a token":        {steps: []step{{s / 2, codes.NotFound, "-1"}}, delay: s, began: []time.Duration{0}, took: s / 2, code: codes.NotFound, tokens: 9},
 		"when all have failed, the call has":          {steps: []step{{code: codes.Unavailable}}, delay: s, began: []time.Duration{0, 0, 0, 0}, reason: ReasonAttempts, code: codes.Unavailable, tokens: 6},
 		"pushback n sets the time of the next":        {steps: []step{{s, codes.Unavailable, "3000"}, slow, {wait: s}}, delay: 2 * s, began: []time.Duration{0, 4 * s, 6 * s}, took: 7 * s, winner: "3", tokens: 9.1},
 		"pushback n, then the delay":                  {steps: []step{{s, codes.Unavailable, "500"}, slow, {wait: s}}, delay: 2 * s, began: []time.Duration{0, 3 * s / 2, 7 * s / 2}, took: 9 * s / 2, winner: "3", tokens: 9.1},

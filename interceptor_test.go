@@ -107,3 +107,46 @@ func TestInterceptedStreamReportsALocalSendError(t *testing.T) {
 		}
 	})
 }
+
+// recorded is a client stream that notes what is done to it.
+type recorded struct {
+	grpc.ClientStream
+
+	recv error
+	done []string
+}
+
+func (r *recorded) SendMsg(m any) error  { r.done = append(r.done, "send "+m.(string)); return nil } //nolint:forcetypeassert // the test sends strings
+func (r *recorded) CloseSend() error     { r.done = append(r.done, "close"); return nil }
+func (r *recorded) RecvMsg(any) error    { r.done = append(r.done, "receive"); return r.recv }
+func (r *recorded) Trailer() metadata.MD { return nil }
+
+func TestAStreamOpenedAnewIsSentAllThatTheFirstWas(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		var streams []*recorded
+		stream, err := StreamClientInterceptor(onDown(steady(1)))(t.Context(), &grpc.StreamDesc{ServerStreams: true}, nil, "/m",
+			func(context.Context, *grpc.StreamDesc, *grpc.ClientConn, string, ...grpc.CallOption) (grpc.ClientStream, error) {
+				streams = append(streams, &recorded{})
+				if len(streams) < 3 {
+					streams[len(streams)-1].recv = errDown
+				}
+				return streams[len(streams)-1], nil
+			})
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = stream.SendMsg("request")
+		_ = stream.CloseSend()
+		if err := stream.RecvMsg(nil); err != nil {
+			t.Fatal(err)
+		}
+		for i, s := range streams {
+			if want := []string{"send request", "close", "receive"}; !slices.Equal(s.done, want) {
+				t.Errorf("stream %d: %q, want %q", i+1, s.done, want)
+			}
+		}
+		if len(streams) != 3 {
+			t.Errorf("%d streams", len(streams))
+		}
+	})
+}

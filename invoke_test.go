@@ -328,7 +328,9 @@ func TestAttemptTimeoutBoundsEachAttempt(t *testing.T) {
 		begin = time.Now()
 		err = Invoke(t.Context(), hang, WithRetry(func() Retryer { return OnAttemptTimeout(nil) }),
 			WithAttemptTimeout(2*time.Second), WithTimeout(time.Second))
-		stopped(t, err, ReasonDeadline)
+		if e := stopped(t, err, ReasonDeadline); errors.As(e.Err, new(*AttemptTimeoutError)) {
+			t.Errorf("the attempt's time is blamed: %v", e.Err)
+		}
 		wantElapsed(t, begin, time.Second)
 	})
 }

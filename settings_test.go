@@ -38,7 +38,8 @@ func TestAppendingToGRPCOptionsHarmsNoOther(t *testing.T) {
 	given[0] = grpc.WaitForReady(true)
 	option := WithGRPCOptions(given...)
 	given[0] = nil // the option has its own copy
-	bound := resolved(option, WithGRPCOptions(grpc.MaxCallSendMsgSize(1)))
+	one := WithGRPCOptions(grpc.MaxCallSendMsgSize(1))
+	bound := resolved(option, one, one) // three: an append that grows leaves room
 	if bound.GRPC[0] == nil {
 		t.Error("the option follows its argument")
 	}
