@@ -87,7 +87,7 @@ func invoke(ctx context.Context, cs CallSettings, call APICall) error {
 
 // bare reports whether a call under cs needs neither clock nor timer unless
 // it fails.
-func (cs *CallSettings) bare() bool { return cs.Timeout == 0 && cs.rare == nil }
+func (cs *CallSettings) bare() bool { return cs.Timeout == 0 && (cs.rare == nil || cs.rare.idle()) }
 
 // invokeRare is invoke for settings that are not bare.
 func invokeRare(ctx context.Context, cs CallSettings, call APICall) error {

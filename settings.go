@@ -59,6 +59,12 @@ func (r *rareSettings) timed() bool {
 	return r.attemptTimeout > 0 || r.maxElapsed > 0 || r.observer != nil
 }
 
+// idle reports whether a call that succeeds at once is made as without r: a
+// name alone changes nothing while nobody observes the call.
+func (r *rareSettings) idle() bool {
+	return !r.timed() && !r.pushback && r.hedge == nil
+}
+
 // Resolve applies an option to the rare settings.
 func (o rareOption) Resolve(cs *CallSettings) { cs.amend(o) }
 

@@ -115,27 +115,44 @@ func oversized(err error, req any, opts []grpc.CallOption) bool {
 	return false
 }
 
-// recorded makes one attempt by stub under a record of its own, and returns
+// recordingConn makes each unary call under a record of its own, and returns
 // what the record says rather than what came back through clientv3: when a
 // token refresh after the attempt failed, clientv3 returns the error of the
 // refresh, which says nothing about the request.
-func recorded[Req, Resp any](stub unaryStub[Req, Resp]) unaryStub[Req, Resp] {
-	return recordedFor(stub, false)
+type recordingConn struct {
+	grpc.ClientConnInterface
+	leader bool // methods that need a leader ask for it
 }
 
-// recordedFor is recorded for a call that may be meant for servers only that
-// know of a leader.
-func recordedFor[Req, Resp any](stub unaryStub[Req, Resp], leader bool) unaryStub[Req, Resp] {
-	return func(ctx context.Context, req *Req, opts ...grpc.CallOption) (*Resp, error) {
-		record := &attempt{Context: ctx, leader: leader, tokenTime: tokenClock.Load()}
-		resp, err := stub(record, req, opts...)
-		if err == nil || record.failed == nil {
-			return resp, err
-		}
-		if _, own := errors.AsType[*attemptError](err); !own || !errors.Is(err, record.failed) {
-			record.failed.refresh = err
-		}
-		return resp, record.failed
+// Invoke implements grpc.ClientConnInterface.
+func (c recordingConn) Invoke(ctx context.Context, method string, args, reply any, opts ...grpc.CallOption) error {
+	leader := c.leader && methods[method].leader != leaderNever
+	return recordedAttempt(ctx, leader, func(ctx context.Context) error {
+		return c.ClientConnInterface.Invoke(ctx, method, args, reply, opts...)
+	})
+}
+
+func recordedAttempt(ctx context.Context, leader bool, attemptIt func(context.Context) error) error {
+	record := &attempt{Context: ctx, leader: leader, tokenTime: tokenClock.Load()}
+	err := attemptIt(record)
+	if err == nil || record.failed == nil {
+		return err
+	}
+	if _, own := errors.AsType[*attemptError](err); !own || !errors.Is(err, record.failed) {
+		record.failed.refresh = err
+	}
+	return record.failed
+}
+
+// recorded makes one attempt by stub under a record of its own, for stubs whose
+// connection does not do it.
+func recorded[Req, Resp any](stub unaryStub[Req, Resp]) unaryStub[Req, Resp] {
+	return func(ctx context.Context, req *Req, opts ...grpc.CallOption) (resp *Resp, err error) {
+		err = recordedAttempt(ctx, false, func(ctx context.Context) error {
+			resp, err = stub(ctx, req, opts...)
+			return err
+		})
+		return resp, err
 	}
 }
 

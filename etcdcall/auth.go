@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 
+	"github.com/reprise-go/reprise/etcdcall/etcdstub"
 	"go.etcd.io/etcd/api/v3/authpb"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
@@ -34,25 +35,25 @@ type auth struct {
 }
 
 func newAuth(p *policy, conn grpc.ClientConnInterface) *auth {
-	remote := pb.NewAuthClient(conn)
+	calls := newAuthService(p, conn)
 	return &auth{
-		tokens:           newTokens(p, remote),
-		enable:           bindMethod(p, pb.Auth_AuthEnable_FullMethodName, remote.AuthEnable),
-		disable:          bindMethod(p, pb.Auth_AuthDisable_FullMethodName, remote.AuthDisable),
-		status:           bindMethod(p, pb.Auth_AuthStatus_FullMethodName, remote.AuthStatus),
-		userAdd:          bindMethod(p, pb.Auth_UserAdd_FullMethodName, remote.UserAdd),
-		userGet:          bindMethod(p, pb.Auth_UserGet_FullMethodName, remote.UserGet),
-		userList:         bindMethod(p, pb.Auth_UserList_FullMethodName, remote.UserList),
-		userDelete:       bindMethod(p, pb.Auth_UserDelete_FullMethodName, remote.UserDelete),
-		changePassword:   bindMethod(p, pb.Auth_UserChangePassword_FullMethodName, remote.UserChangePassword),
-		grantRole:        bindMethod(p, pb.Auth_UserGrantRole_FullMethodName, remote.UserGrantRole),
-		revokeRole:       bindMethod(p, pb.Auth_UserRevokeRole_FullMethodName, remote.UserRevokeRole),
-		roleAdd:          bindMethod(p, pb.Auth_RoleAdd_FullMethodName, remote.RoleAdd),
-		roleGet:          bindMethod(p, pb.Auth_RoleGet_FullMethodName, remote.RoleGet),
-		roleList:         bindMethod(p, pb.Auth_RoleList_FullMethodName, remote.RoleList),
-		roleDelete:       bindMethod(p, pb.Auth_RoleDelete_FullMethodName, remote.RoleDelete),
-		grantPermission:  bindMethod(p, pb.Auth_RoleGrantPermission_FullMethodName, remote.RoleGrantPermission),
-		revokePermission: bindMethod(p, pb.Auth_RoleRevokePermission_FullMethodName, remote.RoleRevokePermission),
+		tokens:           newTokens(p, pb.NewAuthClient(conn)),
+		enable:           bindMethod(&calls, pb.Auth_AuthEnable_FullMethodName, (*etcdstub.AuthClient).AuthEnable),
+		disable:          bindMethod(&calls, pb.Auth_AuthDisable_FullMethodName, (*etcdstub.AuthClient).AuthDisable),
+		status:           bindMethod(&calls, pb.Auth_AuthStatus_FullMethodName, (*etcdstub.AuthClient).AuthStatus),
+		userAdd:          bindMethod(&calls, pb.Auth_UserAdd_FullMethodName, (*etcdstub.AuthClient).UserAdd),
+		userGet:          bindMethod(&calls, pb.Auth_UserGet_FullMethodName, (*etcdstub.AuthClient).UserGet),
+		userList:         bindMethod(&calls, pb.Auth_UserList_FullMethodName, (*etcdstub.AuthClient).UserList),
+		userDelete:       bindMethod(&calls, pb.Auth_UserDelete_FullMethodName, (*etcdstub.AuthClient).UserDelete),
+		changePassword:   bindMethod(&calls, pb.Auth_UserChangePassword_FullMethodName, (*etcdstub.AuthClient).UserChangePassword),
+		grantRole:        bindMethod(&calls, pb.Auth_UserGrantRole_FullMethodName, (*etcdstub.AuthClient).UserGrantRole),
+		revokeRole:       bindMethod(&calls, pb.Auth_UserRevokeRole_FullMethodName, (*etcdstub.AuthClient).UserRevokeRole),
+		roleAdd:          bindMethod(&calls, pb.Auth_RoleAdd_FullMethodName, (*etcdstub.AuthClient).RoleAdd),
+		roleGet:          bindMethod(&calls, pb.Auth_RoleGet_FullMethodName, (*etcdstub.AuthClient).RoleGet),
+		roleList:         bindMethod(&calls, pb.Auth_RoleList_FullMethodName, (*etcdstub.AuthClient).RoleList),
+		roleDelete:       bindMethod(&calls, pb.Auth_RoleDelete_FullMethodName, (*etcdstub.AuthClient).RoleDelete),
+		grantPermission:  bindMethod(&calls, pb.Auth_RoleGrantPermission_FullMethodName, (*etcdstub.AuthClient).RoleGrantPermission),
+		revokePermission: bindMethod(&calls, pb.Auth_RoleRevokePermission_FullMethodName, (*etcdstub.AuthClient).RoleRevokePermission),
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 
+	"github.com/reprise-go/reprise/etcdcall/etcdstub"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"go.etcd.io/etcd/client/pkg/v3/types"
@@ -24,13 +25,16 @@ type cluster struct {
 }
 
 func newCluster(p *policy, conn grpc.ClientConnInterface) *cluster {
-	remote := pb.NewClusterClient(conn)
+	calls, local := newClusterService(p, conn, kind{}), newClusterService(p, conn, kind{local: true})
 	return &cluster{
-		add:     bindMethod(p, pb.Cluster_MemberAdd_FullMethodName, remote.MemberAdd),
-		remove:  bindMethod(p, pb.Cluster_MemberRemove_FullMethodName, remote.MemberRemove),
-		update:  bindMethod(p, pb.Cluster_MemberUpdate_FullMethodName, remote.MemberUpdate),
-		promote: bindMethod(p, pb.Cluster_MemberPromote_FullMethodName, remote.MemberPromote),
-		list:    bindReads(p, pb.Cluster_MemberList_FullMethodName, remote.MemberList),
+		add:     bindMethod(&calls, pb.Cluster_MemberAdd_FullMethodName, (*etcdstub.ClusterClient).MemberAdd),
+		remove:  bindMethod(&calls, pb.Cluster_MemberRemove_FullMethodName, (*etcdstub.ClusterClient).MemberRemove),
+		update:  bindMethod(&calls, pb.Cluster_MemberUpdate_FullMethodName, (*etcdstub.ClusterClient).MemberUpdate),
+		promote: bindMethod(&calls, pb.Cluster_MemberPromote_FullMethodName, (*etcdstub.ClusterClient).MemberPromote),
+		list: readCalls[pb.MemberListRequest, pb.MemberListResponse]{
+			linearizable: bindMethod(&calls, pb.Cluster_MemberList_FullMethodName, (*etcdstub.ClusterClient).MemberList),
+			serializable: bindMethod(&local, pb.Cluster_MemberList_FullMethodName, (*etcdstub.ClusterClient).MemberList),
+		},
 	}
 }
 

@@ -3,6 +3,7 @@ package etcdcall
 import (
 	"context"
 
+	"github.com/reprise-go/reprise/etcdcall/etcdstub"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -18,7 +19,7 @@ type kv struct {
 }
 
 func newKV(p *policy, conn grpc.ClientConnInterface) *kv {
-	stub := newKVStub(p, pb.NewKVClient(conn))
+	stub := newKVStub(p, conn)
 	k := &kv{}
 	if p.once.enabled {
 		once := newOnceWriter(p, stub.remote, pb.NewLeaseClient(conn), stub.writer)
@@ -114,10 +115,6 @@ type readCalls[Req, Resp any] struct {
 	linearizable, serializable bound[Req, Resp]
 }
 
-func bindReads[Req, Resp any](p *policy, method string, stub unaryStub[Req, Resp]) readCalls[Req, Resp] {
-	return readCalls[Req, Resp]{bindLed(p, read, method, stub), bind(p, read, method, stub)}
-}
-
 func (r *readCalls[Req, Resp]) do(ctx context.Context, req *Req, serializable bool) (*Resp, error) {
 	if serializable {
 		return r.serializable.do(ctx, req)
@@ -125,13 +122,20 @@ func (r *readCalls[Req, Resp]) do(ctx context.Context, req *Req, serializable bo
 	return r.linearizable.do(ctx, req)
 }
 
-func newKVStub(p *policy, remote pb.KVClient) *kvStub {
+func newKVStub(p *policy, conn grpc.ClientConnInterface) *kvStub {
+	led, local := newKVService(p, conn, kind{txn: read}), newKVService(p, conn, kind{txn: read, local: true})
 	return &kvStub{
-		remote:  remote,
-		fetch:   bindReads(p, pb.KV_Range_FullMethodName, remote.Range),
-		look:    bindReads(p, pb.KV_Txn_FullMethodName, remote.Txn),
-		compact: bindMethod(p, pb.KV_Compact_FullMethodName, remote.Compact),
-		writer:  newBlindWriter(p, remote),
+		remote: pb.NewKVClient(conn),
+		fetch: readCalls[pb.RangeRequest, pb.RangeResponse]{
+			linearizable: bindMethod(&led, pb.KV_Range_FullMethodName, (*etcdstub.KVClient).Range),
+			serializable: bindMethod(&local, pb.KV_Range_FullMethodName, (*etcdstub.KVClient).Range),
+		},
+		look: readCalls[pb.TxnRequest, pb.TxnResponse]{
+			linearizable: bindAs(&led, read, pb.KV_Txn_FullMethodName, (*etcdstub.KVClient).Txn),
+			serializable: bindAs(&local, read, pb.KV_Txn_FullMethodName, (*etcdstub.KVClient).Txn),
+		},
+		compact: bindMethod(&led, pb.KV_Compact_FullMethodName, (*etcdstub.KVClient).Compact),
+		writer:  newBlindWriter(p, conn),
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"github.com/reprise-go/reprise/etcdcall/etcdstub"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -24,7 +25,7 @@ func newLease(p *policy, conn grpc.ClientConnInterface) *lease {
 	remote := pb.NewLeaseClient(conn)
 	return &lease{
 		keeping: newKeeping(p, remote),
-		calls:   clientv3.NewLeaseFromLeaseClient(newLeaseStub(p, remote), p.cli, 0),
+		calls:   clientv3.NewLeaseFromLeaseClient(newLeaseStub(p, conn), p.cli, 0),
 	}
 }
 
@@ -82,13 +83,14 @@ type leaseStub struct {
 	list   bound[pb.LeaseLeasesRequest, pb.LeaseLeasesResponse]
 }
 
-func newLeaseStub(p *policy, remote pb.LeaseClient) *leaseStub {
+func newLeaseStub(p *policy, conn grpc.ClientConnInterface) *leaseStub {
+	calls := newLeaseService(p, conn)
 	return &leaseStub{
-		LeaseClient: remote,
-		grant:       bindMethod(p, pb.Lease_LeaseGrant_FullMethodName, remote.LeaseGrant),
-		revoke:      bindMethod(p, pb.Lease_LeaseRevoke_FullMethodName, remote.LeaseRevoke),
-		ttl:         bindMethod(p, pb.Lease_LeaseTimeToLive_FullMethodName, remote.LeaseTimeToLive),
-		list:        bindMethod(p, pb.Lease_LeaseLeases_FullMethodName, remote.LeaseLeases),
+		LeaseClient: pb.NewLeaseClient(conn),
+		grant:       bindMethod(&calls, pb.Lease_LeaseGrant_FullMethodName, (*etcdstub.LeaseClient).LeaseGrant),
+		revoke:      bindMethod(&calls, pb.Lease_LeaseRevoke_FullMethodName, (*etcdstub.LeaseClient).LeaseRevoke),
+		ttl:         bindMethod(&calls, pb.Lease_LeaseTimeToLive_FullMethodName, (*etcdstub.LeaseClient).LeaseTimeToLive),
+		list:        bindMethod(&calls, pb.Lease_LeaseLeases_FullMethodName, (*etcdstub.LeaseClient).LeaseLeases),
 	}
 }
 

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/reprise-go/reprise"
+	"github.com/reprise-go/reprise/etcdcall/etcdstub"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc"
@@ -22,13 +24,13 @@ type maintenance struct {
 }
 
 func newMaintenance(p *policy, conn grpc.ClientConnInterface, snapshots clientv3.Maintenance) *maintenance {
-	remote := pb.NewMaintenanceClient(conn)
+	calls := newMaintenanceService(p, conn)
 	return &maintenance{
 		Maintenance: snapshots,
 		policy:      p,
-		alarm:       bindMethod(p, pb.Maintenance_Alarm_FullMethodName, remote.Alarm),
-		moveLeader:  bindMethod(p, pb.Maintenance_MoveLeader_FullMethodName, remote.MoveLeader),
-		downgrade:   bindMethod(p, pb.Maintenance_Downgrade_FullMethodName, remote.Downgrade),
+		alarm:       bindMethod(&calls, pb.Maintenance_Alarm_FullMethodName, (*etcdstub.MaintenanceClient).Alarm),
+		moveLeader:  bindMethod(&calls, pb.Maintenance_MoveLeader_FullMethodName, (*etcdstub.MaintenanceClient).MoveLeader),
+		downgrade:   bindMethod(&calls, pb.Maintenance_Downgrade_FullMethodName, (*etcdstub.MaintenanceClient).Downgrade),
 	}
 }
 
@@ -87,37 +89,35 @@ func (m *maintenance) Downgrade(ctx context.Context, action clientv3.DowngradeAc
 // Status implements clientv3.Maintenance. It is answered by endpoint, which
 // needs no leader for it.
 func (m *maintenance) Status(ctx context.Context, endpoint string) (*clientv3.StatusResponse, error) {
-	resp, err := at(ctx, m.policy, endpoint, pb.Maintenance_Status_FullMethodName, pb.MaintenanceClient.Status, &pb.StatusRequest{})
+	resp, err := at(ctx, m.policy, endpoint, pb.Maintenance_Status_FullMethodName, (*etcdstub.MaintenanceClient).Status, &pb.StatusRequest{})
 	return (*clientv3.StatusResponse)(resp), err
 }
 
 // HashKV implements clientv3.Maintenance. It is answered by endpoint, which
 // needs no leader for it.
 func (m *maintenance) HashKV(ctx context.Context, endpoint string, rev int64) (*clientv3.HashKVResponse, error) {
-	resp, err := at(ctx, m.policy, endpoint, pb.Maintenance_HashKV_FullMethodName, pb.MaintenanceClient.HashKV, &pb.HashKVRequest{Revision: rev})
+	resp, err := at(ctx, m.policy, endpoint, pb.Maintenance_HashKV_FullMethodName, (*etcdstub.MaintenanceClient).HashKV, &pb.HashKVRequest{Revision: rev})
 	return (*clientv3.HashKVResponse)(resp), err
 }
 
 // Defragment implements clientv3.Maintenance. It is done by endpoint, and sent
 // again only if it was not begun: a member does nothing else while it lasts.
 func (m *maintenance) Defragment(ctx context.Context, endpoint string) (*clientv3.DefragmentResponse, error) {
-	resp, err := at(ctx, m.policy, endpoint, pb.Maintenance_Defragment_FullMethodName, pb.MaintenanceClient.Defragment, &pb.DefragmentRequest{})
+	resp, err := at(ctx, m.policy, endpoint, pb.Maintenance_Defragment_FullMethodName, (*etcdstub.MaintenanceClient).Defragment, &pb.DefragmentRequest{})
 	return (*clientv3.DefragmentResponse)(resp), err
 }
 
 // at makes a call to one endpoint, over a connection of its own.
 func at[Req, Resp any](
 	ctx context.Context, p *policy, endpoint, method string,
-	stub func(pb.MaintenanceClient, context.Context, *Req, ...grpc.CallOption) (*Resp, error), req *Req,
-) (_ *Resp, err error) {
+	call func(*etcdstub.MaintenanceClient, context.Context, *Req, ...reprise.CallOption) (*Resp, error), req *Req,
+) (*Resp, error) {
 	conn, err := p.cli.Dial(endpoint)
 	if err != nil {
 		return nil, fmt.Errorf("etcdcall: dialing %s: %w", endpoint, err)
 	}
 	defer func() { _ = conn.Close() }() // its only call has ended
-	remote := pb.NewMaintenanceClient(conn)
-	b := bindMethod(p, method, func(ctx context.Context, req *Req, opts ...grpc.CallOption) (*Resp, error) {
-		return stub(remote, ctx, req, opts...)
-	})
+	calls := newMaintenanceService(p, conn)
+	b := bindMethod(&calls, method, call)
 	return b.do(ctx, req)
 }

@@ -11,8 +11,10 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 )
 
 var errBroken = status.Error(codes.Unavailable, "the connection broke")
@@ -24,10 +26,36 @@ func inBubble(t *testing.T, test func(t *testing.T, w *onceWriter, s *store), op
 		s := newStore()
 		set := newSettings([]Option{WithExactlyOnce("once/", opts...)})
 		p := &policy{settings: set, cli: &clientv3.Client{}}
-		w := newOnceWriter(p, s, s, newBlindWriter(p, s))
+		w := newOnceWriter(p, s, s, newBlindWriter(p, storeConn{s: s}))
 		defer w.close()
 		test(t, w, s)
 	})
+}
+
+// storeConn is a connection to a store, for stubs that write.
+type storeConn struct {
+	grpc.ClientConnInterface
+	s *store
+}
+
+// Invoke implements grpc.ClientConnInterface.
+func (c storeConn) Invoke(ctx context.Context, method string, args, reply any, opts ...grpc.CallOption) error {
+	var resp proto.Message
+	var err error
+	switch req := args.(type) {
+	case *pb.PutRequest:
+		resp, err = c.s.Put(ctx, req, opts...)
+	case *pb.DeleteRangeRequest:
+		resp, err = c.s.DeleteRange(ctx, req, opts...)
+	case *pb.TxnRequest:
+		resp, err = c.s.Txn(ctx, req, opts...)
+	default:
+		return status.Error(codes.Unimplemented, method)
+	}
+	if err == nil {
+		proto.Merge(reply.(proto.Message), resp)
+	}
+	return err
 }
 
 // put writes a key and returns the revision.

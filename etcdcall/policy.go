@@ -43,69 +43,45 @@ type policy struct {
 	grpc []grpc.CallOption
 }
 
-// bound is one RPC with its policy. It is bound three times: a call that ends
-// soon needs no timer for its attempts, and one whose context has no deadline
-// needs an end of another kind.
+// bound is one RPC with its policy, bound three times; see service.
 type bound[Req, Resp any] struct {
 	policy               *policy
 	class                class
 	method               string
-	short, long, endless *reprise.Unary[Req, Resp]
+	short, long, endless unaryCall[Req, Resp]
 }
 
-// bindMethod binds an RPC as methodTable says.
-func bindMethod[Req, Resp any](p *policy, name string, stub unaryStub[Req, Resp]) bound[Req, Resp] {
-	m := methods[name]
-	stub = recordedFor(stub, m.leader == leaderAlways && !p.anyLeader)
-	if !m.unhurried {
-		return bindClass(p, m.class, name, stub)
-	}
-	b := bindOptions(p, p.untimed(m.class), name, stub)
-	b.class = m.class
-	return b
-}
+type unaryCall[Req, Resp any] = func(context.Context, *Req, ...reprise.CallOption) (*Resp, error)
 
-// bindLed binds an RPC as of class c, whatever its class is in general, for
-// requests that need a leader.
-func bindLed[Req, Resp any](p *policy, c class, method string, stub unaryStub[Req, Resp]) bound[Req, Resp] {
-	return bindClass(p, c, method, recordedFor(stub, !p.anyLeader))
-}
-
-// bind binds an RPC as of class c for requests that need no leader, or whose
-// context comes from led.
+// bind binds a stub that is not generated as of class c. The context of its
+// calls must come from led if they need a leader.
 func bind[Req, Resp any](p *policy, c class, method string, stub unaryStub[Req, Resp]) bound[Req, Resp] {
-	return bindClass(p, c, method, recorded(stub))
-}
-
-func bindClass[Req, Resp any](p *policy, c class, method string, stub unaryStub[Req, Resp]) bound[Req, Resp] {
-	b := bindOptions(p, p.options(c), method, stub)
+	b := bindOptions(p, p.options(c), method, recorded(stub))
 	b.class = c
-	b.short = reprise.NewUnary(stub, p.untimed(c)...)
 	return b
 }
 
 // bindOptions is bind for a stub that records its attempts itself, if at all,
 // and for options of its own.
 func bindOptions[Req, Resp any](p *policy, opts []reprise.CallOption, method string, stub unaryStub[Req, Resp]) bound[Req, Resp] {
-	b := bound[Req, Resp]{policy: p, method: method, long: reprise.NewUnary(stub, opts...)}
-	b.short = b.long
-	b.endless = reprise.NewUnary(stub, append(slices.Clip(opts), reprise.WithMaxElapsed(p.maxElapsed))...)
-	return b
+	long := reprise.NewUnary(stub, opts...)
+	endless := reprise.NewUnary(stub, append(slices.Clip(opts), reprise.WithMaxElapsed(p.maxElapsed))...)
+	return bound[Req, Resp]{policy: p, method: method, short: long.Call, long: long.Call, endless: endless.Call}
 }
 
 // call makes the call and returns what it ended with.
 func (b *bound[Req, Resp]) call(ctx context.Context, req *Req, opts ...reprise.CallOption) (*Resp, error) {
 	if ctx == nil {
-		return b.long.Call(ctx, req, opts...)
+		return b.long(ctx, req, opts...)
 	}
 	deadline, ok := ctx.Deadline()
 	switch {
 	case !ok:
-		return b.endless.Call(ctx, req, opts...)
+		return b.endless(ctx, req, opts...)
 	case time.Until(deadline) <= b.policy.attemptTimeout:
-		return b.short.Call(ctx, req, opts...)
+		return b.short(ctx, req, opts...)
 	default:
-		return b.long.Call(ctx, req, opts...)
+		return b.long(ctx, req, opts...)
 	}
 }
 
@@ -130,6 +106,14 @@ func (p *policy) options(c class) []reprise.CallOption {
 		opts = append(opts, reprise.WithAttemptTimeout(p.attemptTimeout))
 	}
 	return opts
+}
+
+// long are the call options of m for calls that may take longer than an attempt.
+func (p *policy) long(m *method) []reprise.CallOption {
+	if m.unhurried {
+		return p.untimed(m.class)
+	}
+	return p.options(m.class)
 }
 
 // untimed are the call options for methods of class c, but for a bound on each

@@ -3,7 +3,9 @@ package etcdcall
 import (
 	"context"
 
+	"github.com/reprise-go/reprise/etcdcall/etcdstub"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"google.golang.org/grpc"
 )
 
 // writer makes the calls of KV that change the store. Its errors are final:
@@ -23,12 +25,13 @@ type blindWriter struct {
 	guarded    bound[pb.TxnRequest, pb.TxnResponse]
 }
 
-func newBlindWriter(p *policy, remote pb.KVClient) *blindWriter {
+func newBlindWriter(p *policy, conn grpc.ClientConnInterface) *blindWriter {
+	blind, guarded := newKVService(p, conn, kind{txn: blindWrite}), newKVService(p, conn, kind{txn: guardedWrite})
 	return &blindWriter{
-		putCall:    bindLed(p, blindWrite, pb.KV_Put_FullMethodName, remote.Put),
-		deleteCall: bindLed(p, blindWrite, pb.KV_DeleteRange_FullMethodName, remote.DeleteRange),
-		txnCall:    bindLed(p, blindWrite, pb.KV_Txn_FullMethodName, remote.Txn),
-		guarded:    bindLed(p, guardedWrite, pb.KV_Txn_FullMethodName, remote.Txn),
+		putCall:    bindMethod(&blind, pb.KV_Put_FullMethodName, (*etcdstub.KVClient).Put),
+		deleteCall: bindMethod(&blind, pb.KV_DeleteRange_FullMethodName, (*etcdstub.KVClient).DeleteRange),
+		txnCall:    bindAs(&blind, blindWrite, pb.KV_Txn_FullMethodName, (*etcdstub.KVClient).Txn),
+		guarded:    bindAs(&guarded, guardedWrite, pb.KV_Txn_FullMethodName, (*etcdstub.KVClient).Txn),
 	}
 }
 
