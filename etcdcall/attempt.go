@@ -147,8 +147,14 @@ func recordedAttempt(ctx context.Context, leader bool, attemptIt func(context.Co
 // recorded makes one attempt by stub under a record of its own, for stubs whose
 // connection does not do it.
 func recorded[Req, Resp any](stub unaryStub[Req, Resp]) unaryStub[Req, Resp] {
+	return recordedFor(stub, false)
+}
+
+// recordedFor is recorded for a call that may be meant for servers only that
+// know of a leader.
+func recordedFor[Req, Resp any](stub unaryStub[Req, Resp], leader bool) unaryStub[Req, Resp] {
 	return func(ctx context.Context, req *Req, opts ...grpc.CallOption) (resp *Resp, err error) {
-		err = recordedAttempt(ctx, false, func(ctx context.Context) error {
+		err = recordedAttempt(ctx, leader, func(ctx context.Context) error {
 			resp, err = stub(ctx, req, opts...)
 			return err
 		})

@@ -53,10 +53,17 @@ type bound[Req, Resp any] struct {
 
 type unaryCall[Req, Resp any] = func(context.Context, *Req, ...reprise.CallOption) (*Resp, error)
 
-// bind binds a stub that is not generated as of class c. The context of its
-// calls must come from led if they need a leader.
+// bind binds a stub that is not generated as of class c, for calls that need no
+// leader.
 func bind[Req, Resp any](p *policy, c class, method string, stub unaryStub[Req, Resp]) bound[Req, Resp] {
 	b := bindOptions(p, p.options(c), method, recorded(stub))
+	b.class = c
+	return b
+}
+
+// bindLed is bind for calls that need a leader.
+func bindLed[Req, Resp any](p *policy, c class, method string, stub unaryStub[Req, Resp]) bound[Req, Resp] {
+	b := bindOptions(p, p.options(c), method, recordedFor(stub, !p.anyLeader))
 	b.class = c
 	return b
 }
