@@ -131,6 +131,34 @@ func TestALockHasATokenAndAContext(t *testing.T) {
 	}
 }
 
+func TestAWriteIsAppliedOnce(t *testing.T) {
+	t.Parallel()
+	c := etcdtest.New(t)
+	cfg := clientv3.Config{Endpoints: c.Endpoints()}
+	cli, err := etcdcall.New(cfg, etcdcall.WithExactlyOnce("myservice/once/"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = cli.Close() })
+	lost, err := c.Inject(etcdtest.Fault{Method: etcdtest.MethodTxn, After: true, Answer: etcdtest.Lose()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(lost.Stop)
+	for n := int64(1); n <= 3; n++ {
+		if _, err := cli.Put(t.Context(), "key", "value"); err != nil {
+			t.Fatal(err)
+		}
+		r, err := cli.Get(t.Context(), "key")
+		if err != nil || r.Kvs[0].Version != n {
+			t.Fatalf("after %d writes: %v, %v", n, r, err)
+		}
+	}
+	if lost.Fired() != 1 {
+		t.Error("no response was lost")
+	}
+}
+
 func TestReadsSurviveTheLeader(t *testing.T) {
 	t.Parallel()
 	c := etcdtest.New(t, etcdtest.WithMembers(3))
