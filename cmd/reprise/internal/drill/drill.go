@@ -49,6 +49,7 @@ type side struct {
 	cfg    *Config
 	venue  *venue
 	load   *kvLoad
+	beside []workload
 	start  time.Time
 	result Side
 }
@@ -73,9 +74,11 @@ func drillSide(ctx context.Context, cfg *Config, c Contender) (result *Side, err
 	}
 	starting()
 	ctx, cancel := context.WithCancel(ctx)
+	s.begin(ctx)
 	defer func() {
 		cancel()
 		s.load.drain()
+		s.settle(ctx, 0)
 	}()
 	if err := s.run(ctx); err != nil {
 		return nil, err
@@ -121,6 +124,25 @@ func (s *side) warmUp(ctx context.Context) error {
 	return nil
 }
 
+// begin starts what goes on beside the calls.
+func (s *side) begin(ctx context.Context) {
+	st := &stage{clients: s.load.clients, keys: s.load.prefix, first: s.venue.first, start: s.start}
+	for _, w := range workloads() {
+		w.begin(ctx, st)
+		s.beside = append(s.beside, w)
+	}
+}
+
+// settle ends what goes on beside the calls, after it has caught up or the
+// time for that is over. Once it has ended, it does nothing.
+func (s *side) settle(ctx context.Context, until int64) {
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
+	defer cancel()
+	for _, w := range s.beside {
+		w.settle(ctx, until)
+	}
+}
+
 // run offers the load, first without faults and then with them, lets the calls
 // under way end, and judges.
 func (s *side) run(ctx context.Context) error {
@@ -147,7 +169,10 @@ func (s *side) run(ctx context.Context) error {
 	list := s.load.calls.list
 	s.result.summarise(list, from, until)
 	s.result.Undisturbed = throughput(list, begin, from)
-	s.result.Judgement, s.result.Writes = judge(list, log), len(log.Events)
+	s.result.Judgement, s.result.Writes = judge(list, log), len(log.Events)-1
+	for _, w := range s.beside {
+		w.report(log, list, &s.result)
+	}
 	return nil
 }
 
@@ -207,12 +232,8 @@ func (s *side) history(ctx context.Context) (*check.Log, error) {
 	if err != nil {
 		return nil, err
 	}
-	log, err := check.ReadLog(ctx, truth, s.load.prefix, s.venue.first+1, mark.Header.Revision)
-	if err != nil {
-		return nil, err
-	}
-	log.Events = log.Events[:len(log.Events)-1]
-	return log, nil
+	s.settle(ctx, mark.Header.Revision)
+	return check.ReadLog(ctx, truth, s.load.prefix, s.venue.first+1, mark.Header.Revision)
 }
 
 func (s *side) elapsed() time.Duration { return time.Since(s.start) }

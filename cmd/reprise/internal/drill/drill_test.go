@@ -41,6 +41,9 @@ func TestADrillStrikesWithEveryFaultAndReprisePasses(t *testing.T) {
 		if s.Calls == 0 || s.Acknowledged == 0 || s.Writes == 0 {
 			t.Errorf("%s: nothing happened: %+v", s.Name, s)
 		}
+		if s.Watch.Events < s.Writes {
+			t.Errorf("%s: watchers saw %d events, %d were written", s.Name, s.Watch.Events, s.Writes)
+		}
 		if got := s.Acknowledged + s.Ambiguous + s.Failed; got != s.Calls {
 			t.Errorf("%s: %d calls ended, %d were offered", s.Name, got, s.Calls)
 		}
@@ -116,13 +119,13 @@ func TestADrillExposesBrokenClients(t *testing.T) {
 	}
 }
 
-// watcher calls f when something begins.
-type watcher struct {
+// onBegin calls f when something begins.
+type onBegin struct {
 	nobody
 	f func(Phase)
 }
 
-func (w watcher) Begin(p Phase) { w.f(p) }
+func (w onBegin) Begin(p Phase) { w.f(p) }
 
 func TestADrillThatIsInterruptedEndsWithTheCause(t *testing.T) {
 	for _, during := range []string{"starting", "undisturbed", "under faults"} {
@@ -131,7 +134,7 @@ func TestADrillThatIsInterruptedEndsWithTheCause(t *testing.T) {
 			why := errors.New("the reason")
 			cfg := small()
 			cfg.Duration, cfg.Timeout = time.Hour, time.Hour
-			cfg.Watch = watcher{f: func(p Phase) {
+			cfg.Watch = onBegin{f: func(p Phase) {
 				if p.Name == during {
 					cancel(why)
 				}
@@ -175,7 +178,7 @@ func TestAUsersClusterIsCleanedUpAfterAnInterruption(t *testing.T) {
 	why := errors.New("the reason")
 	cfg := small()
 	cfg.Target = &Target{Client: c.Config(), Prefix: "drill/"}
-	cfg.Watch = watcher{f: func(p Phase) {
+	cfg.Watch = onBegin{f: func(p Phase) {
 		if p.Name == "calls under way" {
 			cancel(why)
 		}

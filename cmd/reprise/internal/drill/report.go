@@ -34,6 +34,7 @@ type Side struct {
 	Ambiguous    int            `json:"ambiguous"`              // writes that ended without anybody knowing whether they happened
 	Failed       int            `json:"failed"`                 // reads without an answer, and writes known not to have happened
 	Judgement    Judgement      `json:"judgement"`              // from the history
+	Watch        *Watching      `json:"watch"`                  // what watchers of all keys were given
 	LongestGap   float64        `json:"longest_gap_seconds"`    // seconds without a success
 	P50          float64        `json:"p50_seconds"`            // of acknowledged calls
 	P99          float64        `json:"p99_seconds"`            //
@@ -129,6 +130,9 @@ func (r *Report) conclude() {
 	broken(s.Judgement.AppliedFails, "writes were applied though their caller was told that they were not")
 	broken(s.Judgement.WrongReads, "reads contradict the history")
 	broken(s.Judgement.StaleReads, "reads were older than what was known before")
+	if s.Watch != nil {
+		broken(s.Watch.Violations, "guarantees to watchers were broken")
+	}
 	if s.Throughput < s.Undisturbed/2 {
 		r.Reasons = append(r.Reasons, fmt.Sprintf("%s: %.0f calls a second under faults, less than half of %.0f without", s.Name, s.Throughput, s.Undisturbed))
 	}

@@ -61,6 +61,18 @@ func (r *Report) rows() [][]string {
 	row("longest time without a success", func(s *Side) string { return seconds(s.LongestGap).String() })
 	row("p50", func(s *Side) string { return seconds(s.P50).String() })
 	row("p99", func(s *Side) string { return seconds(s.P99).String() })
+	watch := func(name string, cell func(w *Watching) string) {
+		row(name, func(s *Side) string {
+			if s.Watch == nil {
+				return ""
+			}
+			return cell(s.Watch)
+		})
+	}
+	watch("watchers: events", func(w *Watching) string { return strconv.Itoa(w.Events) })
+	watch("watchers: guarantees broken", func(w *Watching) string { return strconv.Itoa(w.Violations) })
+	watch("watchers: ended unasked", func(w *Watching) string { return strconv.Itoa(w.Ended) })
+	watch("watchers: p99 behind the writer", func(w *Watching) string { return seconds(w.Behind).String() })
 	row("successes a second", func(s *Side) string { return fmt.Sprintf("%.0f", s.Throughput) })
 	if !r.Faults {
 		return rows
