@@ -14,12 +14,11 @@
 // one server, as call options for each method or as interceptors for a
 // connection.
 //
-// The rules are those of the gRPC proposals A2 (the form of the document), A6
+// The rules are those of the gRPC proposals A2 (choices, see [ParseChoice]), A6
 // (retries, hedging, throttling) and A21 (what makes a config invalid), of
 // service_config.proto where they are silent, and of this package where that is
 // silent too; each such rule is named where it is kept.
 //
-// The package is not for choosing among the alternatives of a DNS record (A2)
-// nor for the parts of a config that concern the channel, such as load
-// balancing.
+// The package is not for the parts of a config that concern the channel, such
+// as load balancing.
 package serviceconfig

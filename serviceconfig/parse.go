@@ -33,13 +33,14 @@ func ParseStrict(file string, data []byte) (*Config, error) {
 }
 
 func parse(file string, data []byte, strict bool) (*Config, error) {
-	p := &parser{file: file, data: data, strict: strict, lines: lineStarts(data)}
+	p := newParser(file, data)
+	p.strict = strict
 	root, syntax := readJSON(data)
 	if syntax != nil {
 		p.fail(syntax.at, "", "%s", syntax.msg)
 		return nil, join(p.errs)
 	}
-	c := p.config(root)
+	c := p.config(root, "")
 	if len(p.errs) > 0 {
 		return nil, join(p.errs)
 	}
@@ -55,14 +56,14 @@ type parser struct {
 	errs   []*Error
 }
 
-func lineStarts(data []byte) []int {
-	starts := []int{0}
+func newParser(file string, data []byte) *parser {
+	p := &parser{file: file, data: data, lines: []int{0}}
 	for i, c := range data {
 		if c == '\n' {
-			starts = append(starts, i+1)
+			p.lines = append(p.lines, i+1)
 		}
 	}
-	return starts
+	return p
 }
 
 func (p *parser) fail(at int, path, format string, args ...any) {
@@ -159,14 +160,13 @@ func (p *parser) array(v value, path string, parse func(v value, path string)) {
 	}
 }
 
-func (p *parser) config(v value) *Config {
+func (p *parser) config(v value, path string) *Config {
 	c := new(Config)
 	if v.kind == kindArray {
-		p.fail(v.from, "", "must be an object, got an array; "+
-			"of a list of service config choices (A2), take the serviceConfig of one choice")
+		p.fail(v.from, path, "must be an object, got an array; ParseChoice reads a list of service config choices (A2)")
 		return c
 	}
-	p.object(v, "",
+	p.object(v, path,
 		field{name: "methodConfig", parse: func(v value, path string) { c.Methods = p.methods(v, path) }},
 		field{name: "retryThrottling", parse: func(v value, path string) { c.Throttling = p.throttling(v, path) }},
 		field{name: "loadBalancingPolicy", parse: func(v value, path string) { p.string(v, path) }},

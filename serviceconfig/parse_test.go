@@ -172,7 +172,7 @@ func TestAValidConfigIsTaken(t *testing.T) {
 func TestAnInvalidConfigSaysWhatIsWrong(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct{ name, doc, want string }{
-		{"top", `[]`, `must be an object, got an array; of a list`},
+		{"top", `[]`, `must be an object, got an array; ParseChoice reads a list`},
 		{"entries", `{"methodConfig":{}}`, `methodConfig: must be an array, got an object`},
 		{"entry", `{"methodConfig":[3]}`, `methodConfig[0]: must be an object, got a number`},
 		{"null entry", `{"methodConfig":[null]}`, `methodConfig[0]: must be an object, got null`},

@@ -2,6 +2,7 @@ package serviceconfig
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 )
@@ -14,9 +15,11 @@ func didYouMean(word string, candidates []string) string {
 	if len(plain) > 200 {
 		return "" // no name is that long
 	}
-	best, least := "", len(plain)/3+1
+	best, least := "", math.MaxInt
 	for _, c := range slices.Sorted(slices.Values(candidates)) {
-		if d := distance(plain, fold(c)); d < least {
+		other := fold(c)
+		near := max(len(plain), len(other)) / 3 // of its letters may differ
+		if d := distance(plain, other); d <= near && d < least {
 			best, least = c, d
 		}
 	}
