@@ -33,8 +33,8 @@ type identity struct {
 
 	mu      sync.Mutex
 	changed chan struct{} // closed, and made anew, when the state changes
-	made    int           // slots
-	named   int           // names given to slots, also to those that were not made
+	slots   []*slot
+	named   int // names given to slots, also to those that were not made
 	growing bool
 
 	stop context.CancelFunc
@@ -47,6 +47,8 @@ type slot struct {
 	id  *identity
 	key []byte
 	seq uint64 // the highest number used
+
+	underWay atomic.Pointer[underWay]
 }
 
 // The errors of attempts that were not made. They are statuses, so that the
@@ -125,6 +127,7 @@ func (k *keeper) newIdentity(ctx context.Context) (*identity, error) {
 	}
 	id.done.Go(func() { id.keepAlive(own) })
 	id.done.Go(func() { id.fence(own) })
+	id.done.Go(func() { id.endAttempts(own) })
 	return id, nil
 }
 
@@ -140,7 +143,7 @@ const (
 // attempts fail that often has to do with what slots it has.
 func (id *identity) grow(ctx context.Context, n int) error {
 	id.mu.Lock()
-	n = min(n, mostSlots, id.keeper.once.slots-id.made)
+	n = min(n, mostSlots, id.keeper.once.slots-len(id.slots))
 	if room := 2*id.keeper.once.slots - id.named; n > room {
 		n = room
 	}
@@ -152,11 +155,12 @@ func (id *identity) grow(ctx context.Context, n int) error {
 	if _, err := id.keeper.create.call(ctx, batch); err != nil {
 		return fmt.Errorf("etcdcall: creating records of exactly-once writes under %q: %w", id.prefix, readError(err))
 	}
-	id.mu.Lock()
-	id.made += n
-	id.mu.Unlock()
 	for i := range n {
-		id.free <- &slot{id: id, key: id.slotKey(batch.first + i)}
+		s := &slot{id: id, key: id.slotKey(batch.first + i)}
+		id.mu.Lock()
+		id.slots = append(id.slots, s)
+		id.mu.Unlock()
+		id.free <- s
 	}
 	return nil
 }
@@ -168,11 +172,11 @@ func (id *identity) slotKey(n int) []byte { return fmt.Appendf(nil, "%s%04x", id
 func (id *identity) growMore() {
 	id.mu.Lock()
 	defer id.mu.Unlock()
-	if id.growing || id.made >= id.keeper.once.slots || id.gone.Load() {
+	if id.growing || len(id.slots) >= id.keeper.once.slots || id.gone.Load() {
 		return
 	}
 	id.growing = true
-	n := id.made
+	n := len(id.slots)
 	id.keeper.spawn(func(ctx context.Context) {
 		// A failure is no caller's: those who wait go on waiting for slots
 		// that come free, and ask again.

@@ -82,7 +82,7 @@ func newKeeper(p *policy, kv pb.KVClient, lease pb.LeaseClient) *keeper {
 			return renewOnce(ctx, lease, r.req, opts...)
 		})
 	send := recordedFor(kv.Txn, !p.anyLeader)
-	k.guarded = bindOptions(p, p.options(read), pb.KV_Txn_FullMethodName,
+	k.guarded = bindOptions(p, p.untimed(read), pb.KV_Txn_FullMethodName,
 		func(ctx context.Context, c *onceCall, opts ...grpc.CallOption) (*pb.TxnResponse, error) {
 			return c.attempt(ctx, send, opts)
 		})

@@ -3,6 +3,7 @@ package etcdcall
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"maps"
 	"slices"
@@ -13,6 +14,7 @@ import (
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/status"
 )
 
 // store is as much of an etcd server as exactly-once writes use, for tests in
@@ -55,8 +57,11 @@ func newStore() *store {
 	}
 }
 
+// errHang is a fault that lasts until the client gives the request up.
+var errHang = errors.New("no answer")
+
 // serve handles one request under the faults.
-func serve[T any](s *store, method string, msg any, handle func() (T, error)) (T, error) {
+func serve[T any](ctx context.Context, s *store, method string, msg any, handle func() (T, error)) (T, error) {
 	r := request{time.Now(), method, msg}
 	s.mu.Lock()
 	s.seen = append(s.seen, r)
@@ -71,6 +76,10 @@ func serve[T any](s *store, method string, msg any, handle func() (T, error)) (T
 		if err == nil {
 			err = s.suffer(r, true)
 		}
+	}
+	if errors.Is(err, errHang) {
+		<-ctx.Done()
+		err = status.FromContextError(ctx.Err()).Err()
 	}
 	if err != nil {
 		// What the interceptor of DialOptions makes of it.
@@ -134,8 +143,8 @@ func (s *store) change(f func()) {
 }
 
 // Txn implements pb.KVClient.
-func (s *store) Txn(_ context.Context, req *pb.TxnRequest, _ ...grpc.CallOption) (*pb.TxnResponse, error) {
-	return serve(s, pb.KV_Txn_FullMethodName, req, func() (*pb.TxnResponse, error) {
+func (s *store) Txn(ctx context.Context, req *pb.TxnRequest, _ ...grpc.CallOption) (*pb.TxnResponse, error) {
+	return serve(ctx, s, pb.KV_Txn_FullMethodName, req, func() (*pb.TxnResponse, error) {
 		if slices.ContainsFunc(req.GetCompare(), func(c *pb.Compare) bool { return !s.holds(c) }) {
 			return &pb.TxnResponse{Header: s.header()}, nil
 		}
@@ -190,16 +199,16 @@ func (s *store) put(req *pb.PutRequest) *pb.ResponseOp {
 }
 
 // Put implements pb.KVClient.
-func (s *store) Put(_ context.Context, req *pb.PutRequest, _ ...grpc.CallOption) (*pb.PutResponse, error) {
-	return serve(s, pb.KV_Put_FullMethodName, req, func() (resp *pb.PutResponse, _ error) {
+func (s *store) Put(ctx context.Context, req *pb.PutRequest, _ ...grpc.CallOption) (*pb.PutResponse, error) {
+	return serve(ctx, s, pb.KV_Put_FullMethodName, req, func() (resp *pb.PutResponse, _ error) {
 		s.change(func() { resp = s.put(req).GetResponsePut() })
 		return resp, nil
 	})
 }
 
 // Range implements pb.KVClient.
-func (s *store) Range(_ context.Context, req *pb.RangeRequest, _ ...grpc.CallOption) (*pb.RangeResponse, error) {
-	return serve(s, pb.KV_Range_FullMethodName, req, func() (*pb.RangeResponse, error) {
+func (s *store) Range(ctx context.Context, req *pb.RangeRequest, _ ...grpc.CallOption) (*pb.RangeResponse, error) {
+	return serve(ctx, s, pb.KV_Range_FullMethodName, req, func() (*pb.RangeResponse, error) {
 		keys := s.keys
 		if rev := req.GetRevision(); rev != 0 && rev < s.revision {
 			keys = s.past[rev]
@@ -215,8 +224,8 @@ func (s *store) Range(_ context.Context, req *pb.RangeRequest, _ ...grpc.CallOpt
 }
 
 // LeaseGrant implements pb.LeaseClient.
-func (s *store) LeaseGrant(_ context.Context, req *pb.LeaseGrantRequest, _ ...grpc.CallOption) (*pb.LeaseGrantResponse, error) {
-	return serve(s, pb.Lease_LeaseGrant_FullMethodName, req, func() (*pb.LeaseGrantResponse, error) {
+func (s *store) LeaseGrant(ctx context.Context, req *pb.LeaseGrantRequest, _ ...grpc.CallOption) (*pb.LeaseGrantResponse, error) {
+	return serve(ctx, s, pb.Lease_LeaseGrant_FullMethodName, req, func() (*pb.LeaseGrantResponse, error) {
 		id := req.GetID()
 		if id == 0 {
 			s.granted++
@@ -229,21 +238,22 @@ func (s *store) LeaseGrant(_ context.Context, req *pb.LeaseGrantRequest, _ ...gr
 }
 
 // LeaseRevoke implements pb.LeaseClient.
-func (s *store) LeaseRevoke(_ context.Context, req *pb.LeaseRevokeRequest, _ ...grpc.CallOption) (*pb.LeaseRevokeResponse, error) {
-	return serve(s, pb.Lease_LeaseRevoke_FullMethodName, req, func() (*pb.LeaseRevokeResponse, error) {
+func (s *store) LeaseRevoke(ctx context.Context, req *pb.LeaseRevokeRequest, _ ...grpc.CallOption) (*pb.LeaseRevokeResponse, error) {
+	return serve(ctx, s, pb.Lease_LeaseRevoke_FullMethodName, req, func() (*pb.LeaseRevokeResponse, error) {
 		s.drop(req.GetID())
 		return &pb.LeaseRevokeResponse{}, nil
 	})
 }
 
 // LeaseKeepAlive implements pb.LeaseClient.
-func (s *store) LeaseKeepAlive(context.Context, ...grpc.CallOption) (grpc.BidiStreamingClient[pb.LeaseKeepAliveRequest, pb.LeaseKeepAliveResponse], error) {
-	return &renewals{store: s}, nil
+func (s *store) LeaseKeepAlive(ctx context.Context, _ ...grpc.CallOption) (grpc.BidiStreamingClient[pb.LeaseKeepAliveRequest, pb.LeaseKeepAliveResponse], error) {
+	return &renewals{ctx: ctx, store: s}, nil
 }
 
 // renewals is a stream that renews one lease.
 type renewals struct {
 	grpc.ClientStream
+	ctx   context.Context
 	store *store
 	req   *pb.LeaseKeepAliveRequest
 }
@@ -257,7 +267,7 @@ func (r *renewals) Recv() (*pb.LeaseKeepAliveResponse, error) {
 	if r.req == nil {
 		return nil, io.EOF
 	}
-	return serve(r.store, pb.Lease_LeaseKeepAlive_FullMethodName, r.req, func() (*pb.LeaseKeepAliveResponse, error) {
+	return serve(r.ctx, r.store, pb.Lease_LeaseKeepAlive_FullMethodName, r.req, func() (*pb.LeaseKeepAliveResponse, error) {
 		l := r.store.leases[r.req.GetID()]
 		if l == nil {
 			return &pb.LeaseKeepAliveResponse{ID: r.req.GetID()}, nil

@@ -50,11 +50,14 @@ func newOnceCall(method string, user *pb.TxnRequest, s *slot) *onceCall {
 
 // attempt sends the request once, if the identity still allows it, and notes
 // whether the outcome stays open.
-func (c *onceCall) attempt(ctx context.Context, send unaryStub[pb.TxnRequest, pb.TxnResponse], opts []grpc.CallOption) (*pb.TxnResponse, error) {
+func (c *onceCall) attempt(ctx context.Context, send unaryStub[pb.TxnRequest, pb.TxnResponse], opts []grpc.CallOption) (resp *pb.TxnResponse, err error) {
 	if err := c.slot.id.state(); err != nil {
 		return nil, err
 	}
-	resp, err := send(ctx, c.req, opts...)
+	err = c.slot.patiently(ctx, func(ctx context.Context) (err error) {
+		resp, err = send(ctx, c.req, opts...)
+		return err
+	})
 	if err != nil && OutcomeOf(err) != NotApplied {
 		c.open = err
 		// A server that is out of space has finished with the request.

@@ -103,6 +103,31 @@ func TestALostAnswerIsRecovered(t *testing.T) {
 	})
 }
 
+func TestAnAttemptWithoutAnAnswerEndsAndIsRepeated(t *testing.T) {
+	t.Parallel()
+	for _, after := range []bool{false, true} {
+		inBubble(t, func(t *testing.T, w *onceWriter, s *store) {
+			hung := 0
+			s.setFault(func(r request, handled bool) error {
+				if isWriteOf(r, "k") && handled == after && hung < 2 {
+					hung++
+					return errHang
+				}
+				return nil
+			})
+			began := time.Now()
+			if _, err := put(t.Context(), w, "k"); err != nil {
+				t.Fatal(err)
+			}
+			took := time.Since(began)
+			least, most := 2*DefaultAttemptTimeout, 2*(DefaultAttemptTimeout*5/4+time.Second)
+			if took < least || took > most || s.get("k").GetVersion() != 1 {
+				t.Errorf("took %v, the store has %v", took, s.get("k"))
+			}
+		})
+	}
+}
+
 func TestASuccessIsOneRoundTrip(t *testing.T) {
 	t.Parallel()
 	inBubble(t, func(t *testing.T, w *onceWriter, s *store) {
