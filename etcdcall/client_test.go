@@ -26,7 +26,8 @@ func TestConfigureFillsInOnlyWhatIsMissing(t *testing.T) {
 	if got.MaxUnaryRetries != 1 || got.DialKeepAliveTime != time.Minute || got.DialKeepAliveTimeout != 0 || got.Logger != logger {
 		t.Errorf("got %+v", got)
 	}
-	if len(got.DialOptions) != 1+len(DialOptions()) || len(given.DialOptions) != 1 {
+	// Beside the given ones and ours there is one for reconnecting.
+	if len(got.DialOptions) != 2+len(DialOptions()) || len(given.DialOptions) != 1 {
 		t.Errorf("%d dial options, the given ones became %d", len(got.DialOptions), len(given.DialOptions))
 	}
 	empty := Configure(clientv3.Config{})
