@@ -256,9 +256,9 @@ func (s *watchStream) fail(sub *subscription, err *WatchError) {
 }
 
 // saw notes that revision rev is in the store.
-func (sub *subscription) saw(rev int64) { sub.seen = max(sub.seen, rev) }
+func (q *subscription) saw(rev int64) { q.seen = max(q.seen, rev) }
 
 // complete is the revision of which everything has been received.
-func (sub *subscription) complete() int64 {
-	return min(sub.next-1, sub.seen)
+func (q *subscription) complete() int64 {
+	return min(q.next-1, q.seen)
 }

@@ -17,7 +17,6 @@ type spanKey struct{ *Observer }
 
 // start begins a span that end finds by the context returned.
 func (o *Observer) start(ctx context.Context, name string, attrs ...attribute.KeyValue) context.Context {
-	//nolint:spancheck // end ends it
 	ctx, span := o.tracer.Start(ctx, name, trace.WithSpanKind(trace.SpanKindClient), trace.WithAttributes(attrs...))
 	return context.WithValue(ctx, spanKey{o}, span)
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"slices"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
@@ -49,8 +50,8 @@ func (w *Watch) Events() int {
 // Last returns the revision of the last event that was recorded, zero if there
 // is none.
 func (w *Watch) Last() int64 {
-	for i := len(w.portions) - 1; i >= 0; i-- {
-		if e := w.portions[i].events; len(e) > 0 {
+	for _, p := range slices.Backward(w.portions) {
+		if e := p.events; len(e) > 0 {
 			return e[len(e)-1].Kv.ModRevision
 		}
 	}
@@ -74,7 +75,7 @@ const (
 )
 
 // A Violation is a guarantee that did not hold.
-type Violation struct {
+type Violation struct { //nolint:errname // in the words of the guarantees
 	Guarantee Guarantee
 	Detail    string
 }

@@ -20,10 +20,10 @@ func TestAnElectionHasOneLeaderAtATime(t *testing.T) {
 	s := session(t, cli)
 	n := counted(cli)
 	e := concurrency.NewElection(s, "election")
-	if _, err := e.Leader(soon(t)); err != concurrency.ErrElectionNoLeader {
+	if _, err := e.Leader(soon(t)); err != concurrency.ErrElectionNoLeader { //nolint:errorlint // the very error is promised
 		t.Errorf("before: %v", err)
 	}
-	if err := e.Proclaim(soon(t), "x"); err != concurrency.ErrElectionNotLeader {
+	if err := e.Proclaim(soon(t), "x"); err != concurrency.ErrElectionNotLeader { //nolint:errorlint // the very error is promised
 		t.Errorf("Proclaim before: %v", err)
 	}
 	must(t, e.Resign(soon(t)))
@@ -44,7 +44,7 @@ func TestAnElectionHasOneLeaderAtATime(t *testing.T) {
 	}
 	rev, ctx := e.Rev(), e.Ctx()
 	must(t, e.Resign(soon(t)))
-	if err := waitEnd(t, ctx, "the leadership"); err != concurrency.ErrLockReleased || e.Key() != "" || e.Rev() != 0 {
+	if err := waitEnd(t, ctx, "the leadership"); err != concurrency.ErrLockReleased || e.Key() != "" || e.Rev() != 0 { //nolint:errorlint // the very error is promised
 		t.Errorf("cause %v, key %q", err, e.Key())
 	}
 	must(t, <-elected)
@@ -139,7 +139,7 @@ func TestALeadershipOutlivesItsProcess(t *testing.T) {
 	must(t, e.Campaign(soon(t), "old"))
 	key, rev := e.Key(), e.Rev()
 	s.Orphan()
-	if e.Key() != "" || e.Proclaim(soon(t), "x") != concurrency.ErrElectionNotLeader {
+	if e.Key() != "" || e.Proclaim(soon(t), "x") != concurrency.ErrElectionNotLeader { //nolint:errorlint // the very error is promised
 		t.Error("it leads without a session")
 	}
 	s2 := session(t, cli, concurrency.WithLease(s.Lease()))
@@ -153,11 +153,11 @@ func TestALeadershipOutlivesItsProcess(t *testing.T) {
 	must(t, e3.Proclaim(soon(t), "newer"))
 	checkLeader(t, e3, "newer")
 	must(t, e3.Resign(soon(t)))
-	if _, err := e3.Leader(soon(t)); err != concurrency.ErrElectionNoLeader {
+	if _, err := e3.Leader(soon(t)); err != concurrency.ErrElectionNoLeader { //nolint:errorlint // the very error is promised
 		t.Errorf("Leader: %v", err)
 	}
 	waitEnd(t, e2.Ctx(), "the leadership")
-	if err := e2.Proclaim(soon(t), "x"); err != concurrency.ErrElectionNotLeader {
+	if err := e2.Proclaim(soon(t), "x"); err != concurrency.ErrElectionNotLeader { //nolint:errorlint // the very error is promised
 		t.Errorf("Proclaim: %v", err)
 	}
 }

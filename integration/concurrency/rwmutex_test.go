@@ -20,13 +20,13 @@ func TestReadersShareAndWritersExclude(t *testing.T) {
 	must(t, a.RLock(soon(t)))
 	must(t, a.RLock(soon(t)))
 	must(t, b.TryRLock(soon(t)))
-	if err := b.TryLock(soon(t)); err != concurrency.ErrLocked {
+	if err := b.TryLock(soon(t)); err != concurrency.ErrLocked { //nolint:errorlint // the very error is promised
 		t.Errorf("TryLock: %v", err)
 	}
 	written := lockInBackground(t, b.Lock)
 	until(t, "the writer", func() bool { return len(keys(t, c, "lock/write/")) == 1 })
 	// A reader does not pass a writer that waits.
-	if err := a.TryRLock(soon(t)); err != concurrency.ErrLocked {
+	if err := a.TryRLock(soon(t)); err != concurrency.ErrLocked { //nolint:errorlint // the very error is promised
 		t.Errorf("TryRLock: %v", err)
 	}
 	if err := a.RLock(within(t, 50*time.Millisecond)); !errors.Is(err, context.DeadlineExceeded) {
@@ -54,7 +54,7 @@ func TestReadersShareAndWritersExclude(t *testing.T) {
 	must(t, b.Unlock(soon(t)))
 	must(t, <-read)
 	must(t, a.RUnlock(soon(t)))
-	if err := a.RUnlock(soon(t)); err != concurrency.ErrLockReleased {
+	if err := a.RUnlock(soon(t)); err != concurrency.ErrLockReleased { //nolint:errorlint // the very error is promised
 		t.Errorf("RUnlock: %v", err)
 	}
 	until(t, "all keys to go", func() bool { return len(keys(t, c, "lock/")) == 0 })
@@ -100,7 +100,7 @@ func TestABarrierHoldsUntilItIsReleased(t *testing.T) {
 	lose(t, c, etcdtest.MethodTxn, 1)
 	must(t, a.Hold(soon(t)))
 	must(t, a.Hold(soon(t)))
-	if err := b.Hold(soon(t)); err != concurrency.ErrBarrierHeld {
+	if err := b.Hold(soon(t)); err != concurrency.ErrBarrierHeld { //nolint:errorlint // the very error is promised
 		t.Errorf("Hold: %v", err)
 	}
 	if err := b.Wait(within(t, 50*time.Millisecond)); !errors.Is(err, context.DeadlineExceeded) {
@@ -162,7 +162,7 @@ func TestMembersOfADoubleBarrierBeginAndEndTogether(t *testing.T) {
 		if err := extra.Enter(soon(t)); !errors.Is(err, concurrency.ErrTooManyMembers) {
 			t.Errorf("Enter: %v", err)
 		}
-		if err := extra.Leave(soon(t)); err != concurrency.ErrLockReleased {
+		if err := extra.Leave(soon(t)); err != concurrency.ErrLockReleased { //nolint:errorlint // the very error is promised
 			t.Errorf("Leave: %v", err)
 		}
 	})

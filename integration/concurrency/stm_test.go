@@ -217,13 +217,13 @@ func TestWhatEndsTheFunctionEndsTheTransaction(t *testing.T) {
 
 	t.Run("an error", func(t *testing.T) {
 		_, err := concurrency.NewSTM(cli, func(s concurrency.STM) error { put(s); return mine })
-		if err != mine {
+		if err != mine { //nolint:errorlint // the very error is promised
 			t.Errorf("got %v", err)
 		}
 	})
 	t.Run("a panic", func(t *testing.T) {
 		defer func() {
-			if recover() != mine {
+			if recover() != mine { //nolint:errorlint // the very error is promised
 				t.Error("the panic did not arrive")
 			}
 		}()

@@ -93,7 +93,7 @@ func TestTryLockOfAHeldLockIsOneRequestAndNoWrite(t *testing.T) {
 	m := concurrency.NewMutex(session(t, cli), "lock")
 	n := counted(cli)
 	before := revision(t, c)
-	if err := m.TryLock(soon(t)); err != concurrency.ErrLocked {
+	if err := m.TryLock(soon(t)); err != concurrency.ErrLocked { //nolint:errorlint // the very error is promised
 		t.Fatal(err)
 	}
 	if n.txns.Load() != 1 || revision(t, c) != before {
@@ -107,7 +107,7 @@ func TestTryLockOfAHeldLockIsOneRequestAndNoWrite(t *testing.T) {
 		must(t, err)
 		defer s.Close()
 		before := revision(t, c)
-		if err := raw.NewMutex(s, "lock").TryLock(soon(t)); err != raw.ErrLocked {
+		if err := raw.NewMutex(s, "lock").TryLock(soon(t)); err != raw.ErrLocked { //nolint:errorlint // the very error is promised
 			t.Fatal(err)
 		}
 		if made := revision(t, c) - before; made != 2 {
