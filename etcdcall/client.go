@@ -6,7 +6,6 @@ import (
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
-	"go.uber.org/zap"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
 )
@@ -60,12 +59,13 @@ func New(cfg clientv3.Config, opts ...Option) (*clientv3.Client, error) {
 //   - without a DialKeepAliveTime, [DefaultKeepAliveTime] and
 //     [DefaultKeepAliveTimeout] are set, so that calls on a dead connection end
 //     after seconds and not after the quarter of an hour that TCP takes;
-//   - without a Logger or LogConfig, nothing is logged: every failed attempt is
-//     in the error that the caller gets.
+//   - without a Logger or LogConfig, it logs where [WithLogger] says, and
+//     nothing by default: what went wrong is in the error that the caller gets.
 //
 // cfg itself is not changed. A client made of the result alone calls as
 // clientv3 does, with one attempt.
-func Configure(cfg clientv3.Config, _ ...Option) clientv3.Config {
+func Configure(cfg clientv3.Config, opts ...Option) clientv3.Config {
+	set := newSettings(opts)
 	cfg.MaxUnaryRetries = 1
 	cfg.DialOptions = slices.Concat([]grpc.DialOption{grpc.WithConnectParams(reconnection)}, cfg.DialOptions, DialOptions())
 	if cfg.DialKeepAliveTime == 0 {
@@ -75,7 +75,7 @@ func Configure(cfg clientv3.Config, _ ...Option) clientv3.Config {
 		}
 	}
 	if cfg.Logger == nil && cfg.LogConfig == nil {
-		cfg.Logger = zap.NewNop()
+		cfg.Logger = set.zapLogger()
 	}
 	return cfg
 }

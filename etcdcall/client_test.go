@@ -26,8 +26,9 @@ func TestConfigureFillsInOnlyWhatIsMissing(t *testing.T) {
 	if got.MaxUnaryRetries != 1 || got.DialKeepAliveTime != time.Minute || got.DialKeepAliveTimeout != 0 || got.Logger != logger {
 		t.Errorf("got %+v", got)
 	}
-	// Beside the given ones and ours there is one for reconnecting.
-	if len(got.DialOptions) != 2+len(DialOptions()) || len(given.DialOptions) != 1 {
+	// The connect parameters before the own options, so that those hold, and
+	// DialOptions after them, so that the interceptor is the innermost.
+	if len(got.DialOptions) != 1+1+len(DialOptions()) || got.DialOptions[1] != own[0] || len(given.DialOptions) != 1 {
 		t.Errorf("%d dial options, the given ones became %d", len(got.DialOptions), len(given.DialOptions))
 	}
 	empty := Configure(clientv3.Config{})

@@ -1,6 +1,7 @@
 package etcdcall
 
 import (
+	"log/slog"
 	"time"
 
 	"github.com/reprise-go/reprise"
@@ -17,6 +18,7 @@ type settings struct {
 	maxElapsed     time.Duration
 	anyLeader      bool
 	throttle       reprise.Throttler
+	logger         *slog.Logger
 	once           onceSettings
 	watchSilence   time.Duration
 	watchBuffer    int

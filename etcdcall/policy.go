@@ -36,11 +36,16 @@ func (c class) String() string {
 	return [...]string{"read", "idempotent write", "guarded write", "blind write", "once", "stream"}[c]
 }
 
-// policy is how one client makes its calls. It is not changed once made.
+// policy is how one client makes its calls. It is not changed once made, but
+// for its budget.
 type policy struct {
 	settings
-	cli  *clientv3.Client
-	grpc []grpc.CallOption
+	// overload is the budget of retries after ErrTooManyRequests, by which a
+	// server says that there is too much to do already. All other failures may
+	// be an election, during which every call fails; they do not count.
+	overload reprise.Throttle
+	cli      *clientv3.Client
+	grpc     []grpc.CallOption
 }
 
 // bound is one RPC with its policy, bound three times; see service.
@@ -78,6 +83,14 @@ func bindOptions[Req, Resp any](p *policy, opts []reprise.CallOption, method str
 
 // call makes the call and returns what it ended with.
 func (b *bound[Req, Resp]) call(ctx context.Context, req *Req, opts ...reprise.CallOption) (*Resp, error) {
+	resp, err := b.callWithin(ctx, req, opts)
+	if err == nil {
+		b.policy.overload.Done(false)
+	}
+	return resp, err
+}
+
+func (b *bound[Req, Resp]) callWithin(ctx context.Context, req *Req, opts []reprise.CallOption) (*Resp, error) {
 	if ctx == nil {
 		return b.long(ctx, req, opts...)
 	}
@@ -127,6 +140,9 @@ func (p *policy) long(m *method) []reprise.CallOption {
 // attempt.
 func (p *policy) untimed(c class) []reprise.CallOption {
 	opts := []reprise.CallOption{reprise.WithGRPCOptions(p.grpc...), reprise.WithThrottle(p.throttle)}
+	if p.logger != nil {
+		opts = append(opts, reprise.WithObserver(reprise.SlogObserver(p.logger)))
+	}
 	switch c {
 	case read:
 		opts = append(opts, reprise.WithRetry(p.retryReads))
@@ -150,6 +166,9 @@ func (p *policy) allows(r *rule) bool {
 	switch r.server { //nolint:errorlint // the very values of the table
 	case rpctypes.ErrGRPCInvalidAuthToken, rpctypes.ErrGRPCUserEmpty:
 		return p.cli.Username != "" && p.cli.Password != ""
+	case rpctypes.ErrGRPCRequestTooManyRequests:
+		p.overload.Done(true)
+		return p.overload.Admit(2)
 	case rpctypes.ErrGRPCNotSupportedForLearner:
 		return len(p.cli.Endpoints()) > 1
 	default:

@@ -13,6 +13,9 @@ import (
 	"google.golang.org/grpc"
 )
 
+// impatience is for calls that will not succeed.
+const impatience = 60 * time.Millisecond
+
 // fastBackoff keeps tests of many attempts short.
 var fastBackoff = reprise.Backoff{Initial: time.Millisecond, Max: 2 * time.Millisecond}
 

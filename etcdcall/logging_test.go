@@ -1,0 +1,127 @@
+package etcdcall
+
+import (
+	"bytes"
+	"context"
+	"log/slog"
+	"strings"
+	"sync"
+	"testing"
+	"testing/slogtest"
+
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+	"go.uber.org/zap/zaptest/observer"
+)
+
+// lines collects what is logged.
+type lines struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+// Write implements io.Writer.
+func (l *lines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lines) text() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+func TestAClientLogsFailedAttemptsToItsLogger(t *testing.T) {
+	t.Parallel()
+	s := startScripted(t, func(_ context.Context, method string, n int, _ any) (any, error) {
+		if n == 1 {
+			return nil, rpctypes.ErrGRPCUnhealthy
+		}
+		return success(method), nil
+	})
+	var all, some lines
+	debug := slog.New(slog.NewTextHandler(&all, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	cli := s.client(t, WithLogger(debug))
+	if _, err := cli.Get(within5s(t), "k"); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"attempt failed", "/etcdserverpb.KV/Range", "unhealthy cluster", "retrying of unary invoker failed"} {
+		if !strings.Contains(all.text(), want) {
+			t.Errorf("%q is not in the log:\n%s", want, all.text())
+		}
+	}
+	quiet := slog.New(slog.NewTextHandler(&some, &slog.HandlerOptions{Level: slog.LevelError}))
+	if _, err := s.client(t, WithLogger(quiet), WithLogger(quiet)).Put(within5s(t), "k", "v"); err != nil {
+		t.Fatal(err)
+	}
+	if some.text() != "" {
+		t.Errorf("logged below its level:\n%s", some.text())
+	}
+}
+
+func TestAnOwnZapLoggerOfTheConfigurationStays(t *testing.T) {
+	t.Parallel()
+	own := zap.NewExample()
+	if got := Configure(clientv3.Config{Logger: own}, WithLogger(slog.Default())); got.Logger != own {
+		t.Error("the logger was replaced")
+	}
+}
+
+func TestZapFieldsArriveInSlog(t *testing.T) {
+	t.Parallel()
+	var out lines
+	logger := (&settings{logger: slog.New(slog.NewTextHandler(&out, nil))}).zapLogger()
+	logger.Named("etcd").With(zap.String("a", "1")).Warn("careful", zap.Int("b", 2), zap.Error(context.Canceled))
+	logger.Debug("not seen")
+	got := out.text()
+	for _, want := range []string{"level=WARN", "msg=careful", "logger=etcd", "a=1", "b=2", `error="context canceled"`} {
+		if !strings.Contains(got, want) {
+			t.Errorf("%q is not in %q", want, got)
+		}
+	}
+	if strings.Contains(got, "not seen") {
+		t.Errorf("a debug message passed a handler of level info: %q", got)
+	}
+}
+
+func TestTheZapHandlerDoesWhatSlogAsks(t *testing.T) {
+	t.Parallel()
+	core, logs := observer.New(zapcore.DebugLevel)
+	results := func() []map[string]any {
+		var all []map[string]any
+		for _, entry := range logs.All() {
+			one := map[string]any{slog.LevelKey: entry.Level, slog.MessageKey: entry.Message}
+			if !entry.Time.IsZero() {
+				one[slog.TimeKey] = entry.Time
+			}
+			for name, value := range entry.ContextMap() {
+				nest(one, strings.Split(name, "."), value)
+			}
+			all = append(all, one)
+		}
+		return all
+	}
+	if err := slogtest.TestHandler(NewZapHandler(zap.New(core)), results); err != nil {
+		t.Error(err)
+	}
+	if NewZapHandler(nil).Enabled(t.Context(), slog.LevelError) {
+		t.Error("a nil logger wants to log")
+	}
+}
+
+// nest puts a value under the names of its groups.
+func nest(into map[string]any, path []string, value any) {
+	for _, group := range path[:len(path)-1] {
+		inner, ok := into[group].(map[string]any)
+		if !ok {
+			inner = map[string]any{}
+			into[group] = inner
+		}
+		into = inner
+	}
+	into[path[len(path)-1]] = value
+}
