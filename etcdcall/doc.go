@@ -24,8 +24,10 @@
 // applied, and what becomes of a read and of a write. Reads, read-only
 // transactions among them, are retried until the call's deadline. Writes are
 // retried exactly when they were certainly not applied; a write of which that
-// is not known ends with an [AmbiguousError]. Whether a request was sent at all
-// is observed in the transport (see [DialOptions]), not guessed from texts.
+// is not known ends with an [AmbiguousError], unless the client was made
+// [WithExactlyOnce], which makes repeating it safe. Whether a request was sent
+// at all is observed in the transport (see [DialOptions]), not guessed from
+// texts.
 //
 // Linearizable calls ask the server to refuse them at once while it knows of no
 // leader, which makes the outcome of a write certain where it would otherwise

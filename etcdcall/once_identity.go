@@ -38,7 +38,6 @@ type identity struct {
 	growing bool
 
 	stop context.CancelFunc
-	done sync.WaitGroup
 }
 
 // slot is one record key. It serves one call at a time; whoever holds it may
@@ -125,9 +124,9 @@ func (k *keeper) newIdentity(ctx context.Context) (*identity, error) {
 		stop()
 		return nil, err
 	}
-	id.done.Go(func() { id.keepAlive(own) })
-	id.done.Go(func() { id.fence(own) })
-	id.done.Go(func() { id.endAttempts(own) })
+	k.work.Go(func() { id.keepAlive(own) })
+	k.work.Go(func() { id.fence(own) })
+	k.work.Go(func() { id.endAttempts(own) })
 	return id, nil
 }
 
@@ -179,12 +178,11 @@ func (id *identity) growMore() {
 	n := len(id.slots)
 	id.keeper.spawn(func(ctx context.Context) {
 		// A failure is no caller's: those who wait go on waiting for slots
-		// that come free, and ask again.
+		// that come free, and the next that finds none asks again.
 		_ = id.grow(ctx, n)
 		id.mu.Lock()
 		id.growing = false
 		id.mu.Unlock()
-		id.announce()
 	})
 }
 

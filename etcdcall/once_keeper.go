@@ -245,7 +245,6 @@ func (k *keeper) close() {
 	if id := k.current.Load(); id != nil {
 		lost := id.gone.Load()
 		id.lose()
-		id.done.Wait()
 		if !lost {
 			// What fails here is made good by the end of the lease.
 			_, _ = k.revoke.Call(context.Background(), &pb.LeaseRevokeRequest{ID: id.lease})

@@ -3,6 +3,7 @@ package etcdcall
 import (
 	"context"
 	"errors"
+	"fmt"
 	"testing"
 	"time"
 
@@ -222,6 +223,34 @@ func TestNamesOfSlotsAreNeverUsedTwice(t *testing.T) {
 			t.Errorf("%d names, want %d", len(named), 3*firstSlots)
 		}
 	})
+}
+
+func TestSlotsGrowWithDemandUpToTheirNumber(t *testing.T) {
+	t.Parallel()
+	inBubble(t, func(t *testing.T, w *onceWriter, s *store) {
+		s.delay = time.Second
+		errs := make(chan error)
+		began := time.Now()
+		const writes = 200
+		for i := range writes {
+			go func() {
+				_, err := put(t.Context(), w, fmt.Sprint("k", i))
+				errs <- err
+			}()
+		}
+		for range writes {
+			if err := <-errs; err != nil {
+				t.Error(err)
+			}
+		}
+		// 100 at a time at most, and some time to get there.
+		if took := time.Since(began); took < 2*time.Second || took > 6*time.Second {
+			t.Errorf("%d writes of a second took %v", writes, took)
+		}
+		if n := len(w.current.Load().slots); n != 100 {
+			t.Errorf("%d slots, want 100", n)
+		}
+	}, OnceSlots(100))
 }
 
 func TestClosingRevokesTheLeaseOnce(t *testing.T) {

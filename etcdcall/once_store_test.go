@@ -30,6 +30,9 @@ type store struct {
 	leases   map[int64]*storedLease
 	granted  int64
 
+	// delay is how long the server takes for a guarded write.
+	delay time.Duration
+
 	// fault is asked about each request, before it is handled and after: an
 	// error is returned in place of the answer.
 	fault  func(r request, after bool) error
@@ -69,6 +72,9 @@ func serve[T any](ctx context.Context, s *store, method string, msg any, handle 
 	var resp T
 	err := s.suffer(r, false)
 	if err == nil {
+		if txn, ok := msg.(*pb.TxnRequest); ok && len(txn.GetSuccess()) == 2 {
+			time.Sleep(s.delay)
+		}
 		s.mu.Lock()
 		s.expire()
 		resp, err = handle()

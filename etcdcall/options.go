@@ -61,10 +61,11 @@ func WithBackoff(bo reprise.Backoff) Option {
 	return func(s *settings) { s.backoff = bo }
 }
 
-// WithAttemptTimeout bounds each attempt of a read, by default to
-// [DefaultAttemptTimeout]: that is what a black-holed endpoint costs a read
-// before it goes on to the next one. Raise it where single reads take longer,
-// such as ranges of very many keys. Zero and negative values remove the bound.
+// WithAttemptTimeout bounds each attempt of a read and of an exactly-once write,
+// by default to [DefaultAttemptTimeout]: that is what a black-holed endpoint
+// costs such a call before it goes on to the next one. Raise it where single
+// reads take longer, such as ranges of very many keys. Zero and negative values
+// remove the bound. An attempt of an exactly-once write may take a quarter more.
 //
 // Blind writes have no attempt timeout, since to cut one makes its outcome
 // unknown: they end by their context, or when keepalive finds the connection
