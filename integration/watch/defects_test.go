@@ -172,19 +172,27 @@ func TestAWatchFromNowDoesNotTellWhatWasAcknowledgedBefore(t *testing.T) {
 	must(t, lagging.PeerLink().Delay(etcdtest.Requests, 80*time.Millisecond))
 	t.Cleanup(func() { _ = lagging.PeerLink().Heal() })
 
-	put(t, truth(t, c), "key", "acknowledged")
-	channel := control.Watch(t.Context(), "key")
-	w := watch(t, cli, "key")
-	put(t, truth(t, c), "key", "later")
-	expectAll(t, w, "later")
-	if r, _ := response(t, channel); len(r.Events) == 0 || string(r.Events[0].Kv.Value) != "acknowledged" {
-		t.Errorf("control: clientv3 began with %v", r.Events)
+	// On a busy machine the member may have caught up before the watch of the
+	// control begins.
+	for i := range 100 {
+		key := fmt.Sprint("key", i)
+		put(t, truth(t, c), key, "acknowledged")
+		channel := control.Watch(t.Context(), key)
+		w := watch(t, cli, key)
+		put(t, truth(t, c), key, "later")
+		expectAll(t, w, "later")
+		if r, _ := response(t, channel); len(r.Events) > 0 && string(r.Events[0].Kv.Value) == "acknowledged" {
+			return
+		}
 	}
+	t.Error("control: clientv3 never told of what was acknowledged before")
 }
 
 func TestAWatchIsGrantedOnAStreamWhoseTokenExpired(t *testing.T) {
 	t.Parallel()
-	c := etcdtest.New(t, etcdtest.WithAuth("secret"), etcdtest.WithServerConfig(func(cfg *embed.Config) { cfg.AuthTokenTTL = 1 }))
+	c := etcdtest.New(t, etcdtest.WithAuth("secret"), etcdtest.WithServerConfig(func(cfg *embed.Config) {
+		cfg.AuthTokenTTL, cfg.BcryptCost = 1, 4
+	}))
 	cli, control := client(t, c), raw(t, c)
 	first := watch(t, cli, "first")
 	control.Watch(t.Context(), "first")
@@ -206,7 +214,9 @@ func TestAWatchIsGrantedOnAStreamWhoseTokenExpired(t *testing.T) {
 
 func TestARefusedWatchSaysSo(t *testing.T) {
 	t.Parallel()
-	c := etcdtest.New(t, etcdtest.WithAuth("secret"))
+	c := etcdtest.New(t, etcdtest.WithAuth("secret"), etcdtest.WithServerConfig(func(cfg *embed.Config) {
+		cfg.BcryptCost = 4
+	}))
 	root := client(t, c)
 	_, err := root.UserAdd(t.Context(), "guest", "guest")
 	must(t, err)
@@ -343,7 +353,7 @@ func TestFiveHundredWatchesOpenAtLeastEightTimesFaster(t *testing.T) {
 	}
 	theirs, ours := open(control), open(cli)
 	t.Logf("500 watches at 4 ms: clientv3 %v, etcdcall %v, %.1f times faster", theirs, ours, float64(theirs)/float64(ours))
-	if ours*8 > theirs {
+	if !raceDetector && ours*8 > theirs {
 		t.Errorf("clientv3 takes %v, etcdcall %v", theirs, ours)
 	}
 }
