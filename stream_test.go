@@ -155,6 +155,42 @@ func TestServerStreamWithoutMessagesIsASuccess(t *testing.T) {
 	}, onDown(steady(time.Second)), WithThrottle(throttle))
 }
 
+func TestTheEndOfAStreamIsNoFailureToRetry(t *testing.T) {
+	t.Parallel()
+	always := WithRetry(func() Retryer { return OnErrorFunc(steady(time.Second), func(error) bool { return true }) })
+	empty := func() *server {
+		return &server{stream: func(n int, _ grpc.ServerStreamingServer[output]) error {
+			if n%2 == 1 {
+				return errDown
+			}
+			return nil
+		}}
+	}
+	eachOpener(t, empty, func(t *testing.T, s *server, open opener) {
+		stream, err := open(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := stream.Recv(); err != io.EOF || s.calls() != 2 { //nolint:errorlint // as gRPC returns it
+			t.Errorf("%v after %d attempts", err, s.calls())
+		}
+		stream, err = open(t.Context(), WithRetry(nil), WithMaxAttempts(1))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := stream.Recv(); status.Code(err) != codes.Unavailable {
+			t.Error(err)
+		}
+		stream, err = open(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := stream.Recv(); err != io.EOF || s.calls() != 4 { //nolint:errorlint // as gRPC returns it
+			t.Errorf("%v after %d attempts", err, s.calls())
+		}
+	}, always)
+}
+
 func TestServerStreamStopsAsInvokeDoes(t *testing.T) {
 	t.Parallel()
 	always := func() *server {
