@@ -116,7 +116,7 @@ type recorded struct {
 	done []string
 }
 
-func (r *recorded) SendMsg(m any) error  { r.done = append(r.done, "send "+m.(string)); return nil } //nolint:forcetypeassert // the test sends strings
+func (r *recorded) SendMsg(m any) error  { r.done = append(r.done, "send "+m.(string)); return nil }
 func (r *recorded) CloseSend() error     { r.done = append(r.done, "close"); return nil }
 func (r *recorded) RecvMsg(any) error    { r.done = append(r.done, "receive"); return r.recv }
 func (r *recorded) Trailer() metadata.MD { return nil }

@@ -163,8 +163,8 @@ func (p *policy) retryWrites() reprise.Retryer {
 // allows refuses the retries that cannot help this client, though they would
 // help others.
 func (p *policy) allows(r *rule) bool {
-	switch r.server { //nolint:errorlint // the very values of the table
-	case rpctypes.ErrGRPCInvalidAuthToken, rpctypes.ErrGRPCUserEmpty:
+	switch r.server {
+	case rpctypes.ErrGRPCInvalidAuthToken, rpctypes.ErrGRPCUserEmpty: //nolint:errorlint // the very values of the table
 		return p.cli.Username != "" && p.cli.Password != ""
 	case rpctypes.ErrGRPCRequestTooManyRequests:
 		p.overload.Done(true)

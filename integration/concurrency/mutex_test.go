@@ -102,7 +102,7 @@ func TestLocksOfClientv3AndOfReprisExcludeEachOther(t *testing.T) {
 	until(t, "two keys", func() bool { return len(keys(t, c, "lock/")) == 2 })
 	must(t, old.Unlock(soon(t)))
 	must(t, <-locked)
-	if err := old.TryLock(soon(t)); err != raw.ErrLocked {
+	if err := old.TryLock(soon(t)); err != raw.ErrLocked { //nolint:errorlint // the very error is promised
 		t.Fatalf("TryLock of clientv3: %v", err)
 	}
 	must(t, m.Unlock(soon(t)))
@@ -122,7 +122,7 @@ func TestALostResponseLeavesNoHalfHeldLock(t *testing.T) {
 		if err := m.Lock(soon(t)); err == nil {
 			t.Fatal("Lock succeeded")
 		}
-		if err := m.Unlock(soon(t)); err != raw.ErrLockReleased {
+		if err := m.Unlock(soon(t)); err != raw.ErrLockReleased { //nolint:errorlint // the very error is promised
 			t.Fatalf("Unlock: %v", err)
 		}
 		if len(keys(t, c, "raw/")) != 1 {

@@ -313,8 +313,7 @@ func TestACommitWithoutAnAnswerIsNotMadeAgain(t *testing.T) {
 				lose(t, c, etcdtest.MethodTxn, 1)
 				return err
 			}, concurrency.WithAbortContext(soon(t)))
-			var ambiguous *etcdcall.AmbiguousError
-			if !errors.As(err, &ambiguous) {
+			if _, ambiguous := errors.AsType[*etcdcall.AmbiguousError](err); !ambiguous {
 				t.Errorf("got %v", err)
 			}
 			if got := value(t, c, name); got != "1" {

@@ -121,7 +121,7 @@ func FuzzFrames(f *testing.F) {
 		for {
 			fr, err := readFrame(r, nil)
 			if err != nil {
-				if err != io.EOF && err != io.ErrUnexpectedEOF {
+				if err != io.EOF && err != io.ErrUnexpectedEOF { //nolint:errorlint // they come as they are
 					t.Errorf("got %v", err)
 				}
 				break
