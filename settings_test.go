@@ -43,6 +43,10 @@ func TestAppendingToGRPCOptionsHarmsNoOther(t *testing.T) {
 	if bound.GRPC[0] == nil {
 		t.Error("the option follows its argument")
 	}
+	a, b := append(bound.GRPC, grpc.MaxCallRecvMsgSize(1)), append(bound.GRPC, grpc.MaxCallRecvMsgSize(2)) //nolint:gocritic // that is the test
+	if a[3] == b[3] {
+		t.Error("two appends share their array")
+	}
 	var wg sync.WaitGroup // -race sees a shared array
 	for i := range 4 {
 		wg.Go(func() {
