@@ -6,7 +6,10 @@
 //     what the clients were told; [Linearizable] says whether one order of
 //     them explains all answers;
 //   - [ReadLog] reads every change of a prefix that a member has stored, and
-//     [Watch] holds what one watcher was given; [Watch.Check] compares the two.
+//     [Watch] holds what one watcher was given; [Watch.Check] compares the two;
+//   - a [Hold] is one time that a client held a lock or led an election; [Exclusive],
+//     [Granted] and [Fenced] judge them by the clock and by the store, and
+//     [Conserved] judges transactions that move numbers about.
 //
 // A checker is only worth what it catches: the tests of this package show for
 // each guarantee a history that breaks it and is caught.

@@ -1,0 +1,312 @@
+package concurrency_test
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+	raw "go.etcd.io/etcd/client/v3/concurrency"
+
+	"github.com/reprise-go/reprise/etcdcall"
+	"github.com/reprise-go/reprise/etcdcall/concurrency"
+	"github.com/reprise-go/reprise/integration/check"
+	"github.com/reprise-go/reprise/integration/etcdtest"
+)
+
+var campaign = flag.Duration("faults", 3*time.Second, "how long each workload runs under faults")
+
+// holding is a handle of a lock or an election.
+type holding struct {
+	take, give func(ctx context.Context) error
+	ctx        func() context.Context
+	token      func() int64
+	revision   func() int64
+	owner      func() clientv3.Cmp
+}
+
+func mutexHolding(m *concurrency.Mutex) holding {
+	return holding{m.Lock, m.Unlock, m.Ctx, m.Token, func() int64 { return m.Header().Revision }, m.IsOwner}
+}
+
+func electionHolding(e *concurrency.Election, name string) holding {
+	return holding{
+		func(ctx context.Context) error { return e.Campaign(ctx, name) }, e.Resign, e.Ctx, e.Rev,
+		func() int64 { return e.Header().Revision },
+		func() clientv3.Cmp { return clientv3.Compare(clientv3.CreateRevision(e.Key()), "=", e.Rev()) },
+	}
+}
+
+// rawHolding is one of two handles on a session of clientv3, which both hold the
+// lock: what the checkers must catch.
+func rawHolding(t *testing.T, s *raw.Session) holding {
+	m := raw.NewMutex(s, "t/lock")
+	return holding{
+		m.Lock, m.Unlock, s.Ctx,
+		func() int64 { cmp := m.IsOwner(); return cmp.GetCompare().GetCreateRevision() },
+		func() int64 { return m.Header().Revision }, m.IsOwner,
+	}
+}
+
+// TestNeverTwoHoldersUnderFaults has clients on a faulty cluster of three hold a
+// lock or lead an election in turns. It is judged by the clock (no two believe in
+// it at a time), by the store (who believes in it has it), and by fencing (nobody
+// else writes).
+func TestNeverTwoHoldersUnderFaults(t *testing.T) {
+	t.Parallel()
+	for name, make := range map[string]func(s *concurrency.Session, i int) holding{
+		"mutex": func(s *concurrency.Session, _ int) holding {
+			return mutexHolding(concurrency.NewMutex(s, "t/lock"))
+		},
+		"election": func(s *concurrency.Session, i int) holding {
+			return electionHolding(concurrency.NewElection(s, "t/lock"), strconv.Itoa(i))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := etcdtest.New(t, etcdtest.WithMembers(3))
+			var holders []holding
+			var clients []*clientv3.Client
+			for i := range 6 {
+				cli := newClient(t, c)
+				s := session(t, cli, concurrency.WithTTL(2), concurrency.WithRegrant())
+				holders, clients = append(holders, make(s, i)), append(clients, cli)
+			}
+			holds := holdUnderFaults(t, c, holders, clients, faults)
+			log := history(t, c)
+			if err := check.Exclusive(holds); err != nil {
+				t.Error(err)
+			}
+			if err := check.Granted(log, "t/lock/", holds); err != nil {
+				t.Error(err)
+			}
+			if err := check.Fenced(log, "t/lock/", "t/register"); err != nil {
+				t.Error(err)
+			}
+			tenures := distinct(holds)
+			t.Logf("%d holds by %d of %d clients", len(holds), tenures, len(holders))
+			if len(holds) < 20 || tenures < 3 {
+				t.Errorf("only %d holds by %d clients: nothing was tested", len(holds), tenures)
+			}
+		})
+	}
+	t.Run("two handles of clientv3 are caught", func(t *testing.T) {
+		c := etcdtest.New(t)
+		cli := c.Client(t)
+		s, err := raw.NewSession(cli)
+		must(t, err)
+		defer s.Orphan()
+		holds := holdUnderFaults(t, c, []holding{rawHolding(t, s), rawHolding(t, s)}, []*clientv3.Client{cli, cli}, func(context.Context, *testing.T, *etcdtest.Cluster) {})
+		if check.Exclusive(holds) == nil {
+			t.Errorf("%d holds, and none overlap", len(holds))
+		}
+	})
+}
+
+func holdUnderFaults(t *testing.T, c *etcdtest.Cluster, holders []holding, clients []*clientv3.Client, disturb func(context.Context, *testing.T, *etcdtest.Cluster)) []check.Hold {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), *campaign)
+	defer cancel()
+	var (
+		mu    sync.Mutex
+		holds []check.Hold
+		wg    sync.WaitGroup
+	)
+	for i, h := range holders {
+		wg.Go(func() {
+			for ctx.Err() == nil {
+				asked, stop := context.WithTimeout(ctx, 2*time.Second)
+				err := h.take(asked)
+				stop()
+				if err != nil {
+					continue
+				}
+				hold := holdOnce(ctx, h, clients[i], strconv.Itoa(i))
+				mu.Lock()
+				holds = append(holds, hold)
+				mu.Unlock()
+			}
+		})
+	}
+	disturb(ctx, t, c)
+	wg.Wait()
+	return holds
+}
+
+// holdOnce holds for some milliseconds, or until the lock is lost, and writes the
+// token under the guard of the lock.
+func holdOnce(ctx context.Context, h holding, cli *clientv3.Client, name string) check.Hold {
+	hold := check.Hold{Holder: name, From: time.Now(), Token: h.token(), Revision: h.revision()}
+	held := h.ctx()
+	work, stop := context.WithTimeout(held, time.Duration(1+rand.IntN(5))*time.Millisecond)
+	defer stop()
+	_, _ = cli.Txn(work).If(h.owner()).Then(clientv3.OpPut("t/register", strconv.FormatInt(hold.Token, 10))).Commit()
+	<-work.Done()
+	hold.Until = time.Now()
+	give, stop := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+	defer stop()
+	_ = h.give(give)
+	return hold
+}
+
+// faults disturbs a cluster of three until ctx ends, and heals it.
+func faults(ctx context.Context, t *testing.T, c *etcdtest.Cluster) {
+	t.Helper()
+	whole := context.WithoutCancel(ctx)
+	some := func() *etcdtest.Member { return c.Member(rand.IntN(3)) }
+	pause := func(d time.Duration) {
+		select {
+		case <-ctx.Done():
+		case <-time.After(d):
+		}
+	}
+	for n := 0; ctx.Err() == nil; n++ {
+		loss, err := c.Inject(etcdtest.Fault{Method: etcdtest.MethodTxn, Calls: 2, After: true, Answer: etcdtest.Lose()})
+		must(t, err)
+		switch n % 5 {
+		case 0:
+			some().ClientLink().Reset()
+		case 1:
+			m, err := c.WaitLeader(whole)
+			must(t, err)
+			must(t, m.Kill())
+			pause(100 * time.Millisecond)
+			must(t, m.Restart(whole))
+		case 2:
+			link := some().ClientLink()
+			must(t, link.BlackHole(etcdtest.Both))
+			pause(300 * time.Millisecond)
+			must(t, link.Heal())
+		case 3:
+			must(t, c.Isolate(some()))
+			pause(200 * time.Millisecond)
+			must(t, c.HealPeers())
+		case 4:
+			must(t, c.MoveLeader(whole, some()))
+		}
+		pause(50 * time.Millisecond)
+		loss.Stop()
+	}
+	_, err := c.WaitLeader(whole)
+	must(t, err)
+}
+
+// history is all that was written under t/.
+func history(t *testing.T, c *etcdtest.Cluster) *check.Log {
+	t.Helper()
+	leader, err := c.WaitLeader(soon(t))
+	must(t, err)
+	cli, err := leader.Truth()
+	must(t, err)
+	last, err := cli.Put(soon(t), "t/end", "")
+	must(t, err)
+	log, err := check.ReadLog(soon(t), cli, "t/", 1, last.Header.Revision)
+	must(t, err)
+	return log
+}
+
+func distinct(holds []check.Hold) int {
+	holders := make(map[string]bool)
+	for _, h := range holds {
+		holders[h.Holder] = true
+	}
+	return len(holders)
+}
+
+// TestABankConservesItsMoney has clients on a faulty cluster of three transfer
+// money between accounts, and others add it all up.
+func TestABankConservesItsMoney(t *testing.T) {
+	t.Parallel()
+	const accounts, each = 5, 100
+	run := func(t *testing.T, level concurrency.Isolation, members int, disturb func(context.Context, *testing.T, *etcdtest.Cluster)) (*check.Log, int) {
+		c := etcdtest.New(t, etcdtest.WithMembers(members))
+		var opening []clientv3.Op
+		for i := range accounts {
+			opening = append(opening, clientv3.OpPut(account(i), strconv.Itoa(each)))
+		}
+		_, err := truth(t, c).Txn(soon(t)).Then(opening...).Commit()
+		must(t, err)
+		ctx, cancel := context.WithTimeout(t.Context(), *campaign)
+		defer cancel()
+		var wg sync.WaitGroup
+		sums := make([]int, 6)
+		for i := range sums {
+			cli, err := etcdcall.New(c.Config(), etcdcall.WithExactlyOnce(fmt.Sprintf("once/%d/", i)))
+			must(t, err)
+			t.Cleanup(func() { _ = cli.Close() })
+			wg.Go(func() {
+				for ctx.Err() == nil {
+					if i%3 == 0 {
+						sum, err := addUp(ctx, cli, accounts)
+						if err == nil && sum != accounts*each && level != concurrency.ReadCommitted {
+							t.Errorf("somebody counted %d", sum)
+						}
+					} else {
+						_, _ = concurrency.NewSTM(cli, transfer(rand.IntN(accounts), rand.IntN(accounts)),
+							concurrency.WithIsolation(level), concurrency.WithAbortContext(ctx))
+					}
+					sums[i]++
+				}
+			})
+		}
+		disturb(ctx, t, c)
+		wg.Wait()
+		done := 0
+		for _, n := range sums {
+			done += n
+		}
+		return history(t, c), done
+	}
+	for name, level := range levels {
+		t.Run(name, func(t *testing.T) {
+			log, done := run(t, level, 3, faults)
+			if err := check.Conserved(log, "t/account/", accounts*each); err != nil {
+				t.Error(err)
+			}
+			t.Logf("%d transactions, %d changes", done, len(log.Events))
+			if len(log.Events) < 100 {
+				t.Error("nothing was tested")
+			}
+		})
+	}
+	t.Run("read committed is caught", func(t *testing.T) {
+		log, _ := run(t, concurrency.ReadCommitted, 1, func(context.Context, *testing.T, *etcdtest.Cluster) {})
+		if check.Conserved(log, "t/account/", accounts*each) == nil {
+			t.Error("no money was lost")
+		}
+	})
+}
+
+func account(i int) string { return "t/account/" + strconv.Itoa(i) }
+
+func transfer(from, to int) func(concurrency.STM) error {
+	return func(s concurrency.STM) error {
+		if from == to {
+			return nil
+		}
+		a, errA := strconv.Atoi(s.Get(account(from)))
+		b, errB := strconv.Atoi(s.Get(account(to)))
+		if errA != nil || errB != nil {
+			return fmt.Errorf("no account: %w, %w", errA, errB)
+		}
+		s.Put(account(from), strconv.Itoa(a-1))
+		s.Put(account(to), strconv.Itoa(b+1))
+		return nil
+	}
+}
+
+func addUp(ctx context.Context, cli *clientv3.Client, accounts int) (sum int, err error) {
+	_, err = concurrency.NewSTM(cli, func(s concurrency.STM) error {
+		sum = 0
+		for i := range accounts {
+			n, _ := strconv.Atoi(s.Get(account(i)))
+			sum += n
+		}
+		return nil
+	}, concurrency.WithAbortContext(ctx))
+	return sum, err
+}
