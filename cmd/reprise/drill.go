@@ -24,10 +24,11 @@ const drillHelp = `Runs readers and writers through Reprise and then, with the s
 offered calls and deadlines, through plain clientv3, each on a real etcd cluster
 of three members in this process. Meanwhile the leader is killed, links are cut,
 responses are lost after the server applied the write, and streams are reset.
-Reprise writes with etcdcall.WithExactlyOnce, unless --exactly-once=false, and
-gives each attempt five election timeouts. Every written value is unique; when
-all calls have ended, the full history is read from a member, and says what
-became of each write.
+Beside them, watchers follow all keys, and clients contend for a lock and for an
+election. Reprise writes with etcdcall.WithExactlyOnce, unless
+--exactly-once=false, and paces its attempts by the cluster's election timeout.
+Every written value is unique; when all calls have ended, the full history is
+read from a member, and says what became of each write.
 
 With --endpoints it runs on your own cluster, without faults, under a prefix of
 its own, and deletes that prefix in the end.
@@ -36,7 +37,8 @@ The table goes to the standard output, progress to the standard error.
 
 Exit status: 0 if Reprise kept its promises; 1 if an acknowledged write is
 missing, a write was applied twice or against what its caller was told, a read
-was wrong, or fewer than half as many calls succeeded under faults as without;
+was wrong, a guarantee to watchers was broken, a lock or an election had two
+holders at once, or fewer than half as many calls succeeded under faults as without;
 2 if the drill could not run; 130 if it was interrupted.`
 
 // drillFlags are the flags of the command as they were given.

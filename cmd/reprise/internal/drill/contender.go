@@ -8,6 +8,7 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"github.com/reprise-go/reprise"
 	"github.com/reprise-go/reprise/etcdcall"
 )
 
@@ -17,6 +18,8 @@ type Contender struct {
 	// Connect makes a client that may keep records under prefix. It need not
 	// reach anybody.
 	Connect func(cfg clientv3.Config, prefix string) (*clientv3.Client, error)
+	// Sit makes a session, to contend for a lock and an election of a name.
+	Sit func(ctx context.Context, cli *clientv3.Client, prefix string) (*seat, error)
 }
 
 // Names of the two sides.
@@ -28,18 +31,23 @@ const (
 // contenders returns both sides. The first is the one that is judged.
 func contenders(cfg *Config) []Contender {
 	return []Contender{
-		{Name: Reprise, Connect: func(c clientv3.Config, prefix string) (*clientv3.Client, error) {
+		{Name: Reprise, Sit: sitWithReprise, Connect: func(c clientv3.Config, prefix string) (*clientv3.Client, error) {
 			var opts []etcdcall.Option
 			if cfg.ExactlyOnce {
 				opts = append(opts, etcdcall.WithExactlyOnce(prefix))
 			}
 			if cfg.Target == nil {
-				// The default suits the default election timeout of etcd.
-				opts = append(opts, etcdcall.WithAttemptTimeout(5*election))
+				// The defaults suit the default election timeout of etcd, 1 s.
+				opts = append(opts,
+					etcdcall.WithAttemptTimeout(5*electionTimeout),
+					etcdcall.WithBackoff(reprise.Backoff{Initial: electionTimeout / 40, Max: electionTimeout, Multiplier: 2}),
+				)
 			}
 			return etcdcall.New(c, opts...)
 		}},
-		{Name: Clientv3, Connect: func(c clientv3.Config, _ string) (*clientv3.Client, error) { return clientv3.New(c) }},
+		{Name: Clientv3, Sit: sitWithClientv3, Connect: func(c clientv3.Config, _ string) (*clientv3.Client, error) {
+			return clientv3.New(c)
+		}},
 	}
 }
 

@@ -21,7 +21,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // small is a drill for a busy machine. Drills of three members run one after
 // the other, since they judge how fast calls are answered.
 func small() Config {
-	return Config{Duration: time.Second, Seed: 1, Rate: 50, Clients: 2, Timeout: 3 * time.Second, ExactlyOnce: true}
+	return Config{Duration: time.Second, Seed: 1, Rate: 20, Clients: 2, Timeout: 3 * time.Second, ExactlyOnce: true}
 }
 
 func TestADrillStrikesWithEveryFaultAndReprisePasses(t *testing.T) {
@@ -43,6 +43,14 @@ func TestADrillStrikesWithEveryFaultAndReprisePasses(t *testing.T) {
 		}
 		if s.Watch.Events < s.Writes {
 			t.Errorf("%s: watchers saw %d events, %d were written", s.Name, s.Watch.Events, s.Writes)
+		}
+		for name, c := range s.Contests {
+			if c.Turns == 0 || c.Overlaps > 0 {
+				t.Errorf("%s: %s: %+v, want turns that do not overlap", s.Name, name, c)
+			}
+		}
+		if len(s.Contests) != 2 {
+			t.Errorf("%s: %d contests, want a lock and an election", s.Name, len(s.Contests))
 		}
 		if got := s.Acknowledged + s.Ambiguous + s.Failed; got != s.Calls {
 			t.Errorf("%s: %d calls ended, %d were offered", s.Name, got, s.Calls)
@@ -96,7 +104,7 @@ func hopefully(ctx context.Context, do func(context.Context) (*clientv3.PutRespo
 }
 
 func misbehaving(name string, put func(context.Context, func(context.Context) (*clientv3.PutResponse, error)) (*clientv3.PutResponse, error)) Contender {
-	return Contender{Name: name, Connect: func(cfg clientv3.Config, _ string) (*clientv3.Client, error) {
+	return Contender{Name: name, Sit: sitWithClientv3, Connect: func(cfg clientv3.Config, _ string) (*clientv3.Client, error) {
 		cfg.MaxUnaryRetries = 1
 		cli, err := clientv3.New(cfg)
 		if err == nil {
@@ -218,11 +226,13 @@ func TestALoadBeyondTheMachineIsRefused(t *testing.T) {
 	s := &side{cfg: &Config{Rate: 1000}, load: &kvLoad{}}
 	s.load.calls.offered.Store(100)
 	s.load.calls.acked.Store(51)
-	if err := s.keepsUp(); err != nil {
+	if err := s.keepsUp(t.Context()); err != nil {
 		t.Errorf("more than half was answered: %v", err)
 	}
 	s.load.calls.acked.Store(49)
-	if err := s.keepsUp(); err == nil || !strings.Contains(err.Error(), "--rate 1000") {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := s.keepsUp(ctx); err == nil || !strings.Contains(err.Error(), "--rate 1000") {
 		t.Errorf("got %v, want the rate named", err)
 	}
 }

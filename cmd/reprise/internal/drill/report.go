@@ -26,22 +26,23 @@ type Report struct {
 // A Side is what came of one side's calls. Times and counts are those of the
 // calls offered under faults; what is judged from the history covers all.
 type Side struct {
-	Name         string         `json:"name"`
-	Faults       map[Fault]int  `json:"faults"`
-	Calls        int            `json:"calls"`
-	Acknowledged int            `json:"acknowledged"`
-	Retried      int            `json:"retried"`                // calls that were attempted more than once
-	Ambiguous    int            `json:"ambiguous"`              // writes that ended without anybody knowing whether they happened
-	Failed       int            `json:"failed"`                 // reads without an answer, and writes known not to have happened
-	Judgement    Judgement      `json:"judgement"`              // from the history
-	Watch        *Watching      `json:"watch"`                  // what watchers of all keys were given
-	LongestGap   float64        `json:"longest_gap_seconds"`    // seconds without a success
-	P50          float64        `json:"p50_seconds"`            // of acknowledged calls
-	P99          float64        `json:"p99_seconds"`            //
-	Throughput   float64        `json:"throughput_per_second"`  // acknowledged calls a second
-	Undisturbed  float64        `json:"undisturbed_per_second"` // the same, before the faults
-	Writes       int            `json:"writes_in_history"`      // in the whole history
-	Errors       map[string]int `json:"errors"`                 // how calls ended that were not acknowledged
+	Name         string                 `json:"name"`
+	Faults       map[Fault]int          `json:"faults"`
+	Calls        int                    `json:"calls"`
+	Acknowledged int                    `json:"acknowledged"`
+	Retried      int                    `json:"retried"`                // calls that were attempted more than once
+	Ambiguous    int                    `json:"ambiguous"`              // writes that ended without anybody knowing whether they happened
+	Failed       int                    `json:"failed"`                 // reads without an answer, and writes known not to have happened
+	Judgement    Judgement              `json:"judgement"`              // from the history
+	Watch        *Watching              `json:"watch"`                  // what watchers of all keys were given
+	Contests     map[string]*Contending `json:"contests"`               // of a lock and of an election
+	LongestGap   float64                `json:"longest_gap_seconds"`    // seconds without a success
+	P50          float64                `json:"p50_seconds"`            // of acknowledged calls
+	P99          float64                `json:"p99_seconds"`            //
+	Throughput   float64                `json:"throughput_per_second"`  // acknowledged calls a second
+	Undisturbed  float64                `json:"undisturbed_per_second"` // the same, before the faults
+	Writes       int                    `json:"writes_in_history"`      // in the whole history
+	Errors       map[string]int         `json:"errors"`                 // how calls ended that were not acknowledged
 }
 
 // summarise adds up the calls that were offered between from and until, under
@@ -132,6 +133,9 @@ func (r *Report) conclude() {
 	broken(s.Judgement.StaleReads, "reads were older than what was known before")
 	if s.Watch != nil {
 		broken(s.Watch.Violations, "guarantees to watchers were broken")
+	}
+	for name, c := range s.Contests {
+		broken(c.Overlaps, "turns overlapped that the "+name+" should keep apart")
 	}
 	if s.Throughput < s.Undisturbed/2 {
 		r.Reasons = append(r.Reasons, fmt.Sprintf("%s: %.0f calls a second under faults, less than half of %.0f without", s.Name, s.Throughput, s.Undisturbed))

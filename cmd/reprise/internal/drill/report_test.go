@@ -135,7 +135,7 @@ func TestTheJSONHasEveryField(t *testing.T) {
 		want string
 	}{
 		{got, "clients deadline_seconds exactly_once offered_calls_per_second ok reasons seconds seed sides with_faults"},
-		{side, "acknowledged ambiguous calls errors failed faults judgement longest_gap_seconds name p50_seconds p99_seconds retried throughput_per_second undisturbed_per_second watch writes_in_history"},
+		{side, "acknowledged ambiguous calls contests errors failed faults judgement longest_gap_seconds name p50_seconds p99_seconds retried throughput_per_second undisturbed_per_second watch writes_in_history"},
 		{side["judgement"].(map[string]any), "acknowledged_writes_missing failed_writes_applied reads_against_the_history reads_older_than_known_state writes_applied_twice"},
 	} {
 		var keys []string

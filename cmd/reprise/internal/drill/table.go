@@ -12,7 +12,7 @@ import (
 func (r *Report) Table(w io.Writer) error {
 	for _, row := range r.rows() {
 		var line strings.Builder
-		fmt.Fprintf(&line, "%-33s", row[0])
+		fmt.Fprintf(&line, "%-39s", row[0])
 		for _, cell := range row[1:] {
 			fmt.Fprintf(&line, "%12s", cell)
 		}
@@ -73,6 +73,20 @@ func (r *Report) rows() [][]string {
 	watch("watchers: guarantees broken", func(w *Watching) string { return strconv.Itoa(w.Violations) })
 	watch("watchers: ended unasked", func(w *Watching) string { return strconv.Itoa(w.Ended) })
 	watch("watchers: p99 behind the writer", func(w *Watching) string { return seconds(w.Behind).String() })
+	for _, name := range []string{"lock", "election"} {
+		contest := func(what string, cell func(c *Contending) string) {
+			row(name+": "+what, func(s *Side) string {
+				if c := s.Contests[name]; c != nil {
+					return cell(c)
+				}
+				return ""
+			})
+		}
+		contest("turns", func(c *Contending) string { return strconv.Itoa(c.Turns) })
+		contest("turns that overlapped", func(c *Contending) string { return strconv.Itoa(c.Overlaps) })
+		contest("calls that failed", func(c *Contending) string { return strconv.Itoa(c.Failed) })
+		contest("longest time without a turn", func(c *Contending) string { return seconds(c.LongestGap).String() })
+	}
 	row("successes a second", func(s *Side) string { return fmt.Sprintf("%.0f", s.Throughput) })
 	if !r.Faults {
 		return rows

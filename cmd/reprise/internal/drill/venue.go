@@ -24,8 +24,8 @@ type venue struct {
 // many elections, yet long enough that a busy machine does not start them by
 // itself.
 const (
-	tick     = 25 * time.Millisecond
-	election = 250 * time.Millisecond
+	tick            = 25 * time.Millisecond
+	electionTimeout = 250 * time.Millisecond
 )
 
 // Times that clean-up and reaching a cluster may take.
@@ -40,7 +40,7 @@ func open(ctx context.Context, cfg *Config, side string) (*venue, error) {
 	if cfg.Target != nil {
 		return openTarget(ctx, cfg.Target, side)
 	}
-	c, err := etcdtest.Start(ctx, etcdtest.WithMembers(3), etcdtest.WithTick(tick, election))
+	c, err := etcdtest.Start(ctx, etcdtest.WithMembers(3), etcdtest.WithTick(tick, electionTimeout))
 	if err != nil {
 		return nil, err
 	}

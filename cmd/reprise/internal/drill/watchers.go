@@ -38,6 +38,9 @@ func (w *watchers) begin(ctx context.Context, st *stage) {
 	}
 }
 
+// quiesce does nothing: watchers do not write.
+func (w *watchers) quiesce(context.Context) {}
+
 func (w *watchers) settle(ctx context.Context, until int64) {
 	defer w.running.Wait()
 	defer w.cancel()

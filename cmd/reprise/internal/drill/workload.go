@@ -14,6 +14,8 @@ import (
 type workload interface {
 	// begin starts it in the background. It ends with ctx.
 	begin(ctx context.Context, st *stage)
+	// quiesce ends what it writes.
+	quiesce(ctx context.Context)
 	// settle waits until it has caught up with the history, whose last
 	// revision is until, or gives up with ctx, and ends it.
 	settle(ctx context.Context, until int64)
@@ -23,13 +25,19 @@ type workload interface {
 
 // stage is what a workload works with.
 type stage struct {
-	clients []*clientv3.Client
-	keys    string    // prefix of the keys that the calls write
-	first   int64     // the revision after which the calls came
-	start   time.Time // of the side
+	clients  []*clientv3.Client
+	keys     string        // prefix of the keys whose history is judged
+	contests string        // prefix of locks and elections
+	first    int64         // the revision after which the calls came
+	start    time.Time     // of the side
+	begun    time.Duration // when workloads began, since then
 }
 
 // workloads returns new ones, for one side.
-func workloads() []workload {
-	return []workload{&watchers{}}
+func workloads(c Contender) []workload {
+	return []workload{
+		&watchers{},
+		&contest{name: "lock", sit: c.Sit, pick: func(s *seat) contender { return s.lock }},
+		&contest{name: "election", sit: c.Sit, pick: func(s *seat) contender { return s.election }},
+	}
 }
