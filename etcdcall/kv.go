@@ -41,9 +41,12 @@ func (k *kv) Get(ctx context.Context, key string, opts ...clientv3.OpOption) (*c
 	return resp, unpack(err)
 }
 
-// GetStream implements clientv3.KV. A stream is not retried.
+// GetStream implements clientv3.KV. It is retried like a Get until its first
+// chunk has come; what fails later ends it. The errors in its chunks are those
+// of clientv3. As with clientv3, read the channel to its end.
 func (k *kv) GetStream(ctx context.Context, key string, opts ...clientv3.OpOption) (clientv3.GetStreamChan, error) {
-	return k.built.GetStream(ctx, key, opts...)
+	chunks, err := k.built.GetStream(ctx, key, opts...)
+	return chunks, unpack(err)
 }
 
 // Delete implements clientv3.KV.
@@ -105,6 +108,7 @@ type kvStub struct {
 	remote  pb.KVClient
 	fetch   readCalls[pb.RangeRequest, pb.RangeResponse]
 	look    readCalls[pb.TxnRequest, pb.TxnResponse] // a Txn that only reads
+	scans   service[*etcdstub.KVClient]
 	compact bound[pb.CompactionRequest, pb.CompactionResponse]
 	writer  writer
 }
@@ -134,6 +138,7 @@ func newKVStub(p *policy, conn grpc.ClientConnInterface) *kvStub {
 			linearizable: bindAs(&led, read, pb.KV_Txn_FullMethodName, (*etcdstub.KVClient).Txn),
 			serializable: bindAs(&local, read, pb.KV_Txn_FullMethodName, (*etcdstub.KVClient).Txn),
 		},
+		scans:   led,
 		compact: bindMethod(&led, pb.KV_Compact_FullMethodName, (*etcdstub.KVClient).Compact),
 		writer:  newBlindWriter(p, conn),
 	}
@@ -145,9 +150,20 @@ func (s *kvStub) Range(ctx context.Context, req *pb.RangeRequest, _ ...grpc.Call
 	return resp, pack(err)
 }
 
-// RangeStream implements pb.KVClient.
-func (s *kvStub) RangeStream(ctx context.Context, req *pb.RangeRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[pb.RangeStreamResponse], error) {
-	return s.remote.RangeStream(ctx, req, opts...)
+// RangeStream implements pb.KVClient. The stream opens itself again until its
+// first message has come.
+func (s *kvStub) RangeStream(ctx context.Context, req *pb.RangeRequest, _ ...grpc.CallOption) (grpc.ServerStreamingClient[pb.RangeStreamResponse], error) {
+	client := s.scans.endless
+	if ctx != nil {
+		if _, ok := ctx.Deadline(); ok {
+			client = s.scans.short
+		}
+		if !req.GetSerializable() {
+			ctx = s.scans.policy.led(ctx)
+		}
+	}
+	opened, err := client.RangeStream(ctx, req)
+	return opened, pack(readError(err))
 }
 
 // Put implements pb.KVClient.

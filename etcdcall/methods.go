@@ -41,7 +41,8 @@ type method struct {
 // methodTable has every RPC of etcd's six services.
 var methodTable = []method{
 	{name: pb.KV_Range_FullMethodName, class: read, leader: leaderByRequest},
-	{name: pb.KV_RangeStream_FullMethodName, class: stream, leader: leaderByRequest},
+	{name: pb.KV_RangeStream_FullMethodName, class: stream, leader: leaderByRequest,
+		note: "retried like a read until its first message"},
 	{name: pb.KV_Put_FullMethodName, class: blindWrite, leader: leaderAlways},
 	{name: pb.KV_DeleteRange_FullMethodName, class: blindWrite, leader: leaderAlways},
 	{name: pb.KV_Txn_FullMethodName, class: blindWrite, leader: leaderByRequest,

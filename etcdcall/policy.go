@@ -26,8 +26,7 @@ const (
 	blindWrite
 	// once is never retried.
 	once
-	// stream is not retried once it is open; its consumer goes on by its own
-	// rules.
+	// stream is retried, if at all, until its first message.
 	stream
 )
 
@@ -144,7 +143,7 @@ func (p *policy) untimed(c class) []reprise.CallOption {
 		opts = append(opts, reprise.WithObserver(reprise.SlogObserver(p.logger)))
 	}
 	switch c {
-	case read:
+	case read, stream:
 		opts = append(opts, reprise.WithRetry(p.retryReads))
 	case blindWrite:
 		opts = append(opts, reprise.WithRetry(p.retryWrites))

@@ -69,6 +69,7 @@ func bindAs[C, Req, Resp any](
 func newKVService(p *policy, conn grpc.ClientConnInterface, k kind) service[*etcdstub.KVClient] {
 	return newService(p, conn, k, func(conn grpc.ClientConnInterface, of optionsOf) *etcdstub.KVClient {
 		return etcdstub.NewKVClient(pb.NewKVClient(conn), &etcdstub.KVCallOptions{
+			RangeStream: of(pb.KV_RangeStream_FullMethodName),
 			Range:       of(pb.KV_Range_FullMethodName),
 			Put:         of(pb.KV_Put_FullMethodName),
 			DeleteRange: of(pb.KV_DeleteRange_FullMethodName),
