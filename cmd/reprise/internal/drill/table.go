@@ -28,7 +28,7 @@ func (r *Report) Table(w io.Writer) error {
 	if !r.OK {
 		verdict = strings.Join(r.Reasons, "\n") + "\n"
 	}
-	_, err := fmt.Fprintf(w, "\nseed %d; %d calls a second offered by %d clients, deadline %v each; %s\n%s",
+	_, err := fmt.Fprintf(w, "\nseed %d; %d calls a second offered by %d clients, deadline %v each\n%s\n%s",
 		r.Seed, r.Rate, r.Clients, seconds(r.Deadline), writes, verdict)
 	return err
 }
