@@ -29,7 +29,7 @@ type load struct {
 	pace    time.Duration // between the calls of one client
 	timeout time.Duration // of one call
 
-	applied *atomic.Int64 // calls that succeeded so far
+	applied *atomic.Int64 // counts the calls that succeeded, if it is set
 }
 
 // run loads the cluster until ctx ends, and waits for the calls under way.
@@ -75,7 +75,7 @@ func (l load) client(ctx context.Context, h *check.History, id int, with loader)
 			}
 		})
 		cancel()
-		if err == nil {
+		if err == nil && l.applied != nil {
 			l.applied.Add(1)
 		}
 		if op.Kind == check.Get && err == nil {
