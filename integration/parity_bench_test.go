@@ -20,7 +20,7 @@ import (
 
 const (
 	// turn is how long one client works before the other takes its turn.
-	turn = 100 * time.Millisecond
+	turn = 25 * time.Millisecond
 	// patience is the deadline of the calls. It is below the default attempt
 	// timeout of reads, as most deadlines of single calls are, so that a read
 	// needs no timer of its own.
@@ -30,9 +30,10 @@ const (
 // BenchmarkCallsBesideClientv3 compares the throughput of plain calls through
 // etcdcall with that of clientv3 alone. Both take turns on the same member, in
 // random order, over direct connections; one iteration is a turn of each. Run it
-// for at least 20:
+// for hundreds, each of which is a round; short turns keep what else the machine
+// does apart from the comparison:
 //
-//	go test -run xxx -bench CallsBesideClientv3 -benchtime 25x .
+//	go test -run xxx -bench CallsBesideClientv3 -benchtime 300x .
 //
 // It reports the median over the rounds of etcdcall's throughput divided by
 // clientv3's, and the 95% interval of that median.
