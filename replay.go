@@ -22,11 +22,15 @@ type replay struct {
 	life   lifetime
 	start  time.Time // of the first attempt, if it is measured
 
+	received bool  // RecvMsg has returned; for the receiving goroutine alone
+	over     error // what ended the call without an answer, likewise
+
 	mu        sync.Mutex // not held while receiving
 	current   *streamAttempt
 	request   any  // what SendMsg was given, to be sent on each attempt
 	sent      bool // nothing is left to send
 	committed bool
+	settled   chan struct{} // closed at the end of retrying; nil without any
 }
 
 // openReplay makes the first attempt. Its failure is kept for RecvMsg.
@@ -71,19 +75,27 @@ func (r *replay) SendMsg(m any) error {
 func (r *replay) CloseSend() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.sent || r.current.stream == nil {
+	if r.sent {
 		return nil
 	}
 	r.sent = true
+	if r.current.stream == nil {
+		return nil
+	}
 	return r.current.stream.CloseSend()
 }
 
-// Header waits for the headers and commits the stream to this attempt.
+// Header waits for the headers and commits the stream to this attempt. While
+// RecvMsg tries again, it waits for the attempt that stands.
 func (r *replay) Header() (metadata.MD, error) {
 	r.mu.Lock()
-	r.committed = true
-	a := r.current
+	r.committed = r.committed || r.settled == nil
+	settled := r.settled
 	r.mu.Unlock()
+	if settled != nil {
+		<-settled
+	}
+	a := r.attempt()
 	if a.stream == nil {
 		return nil, a.err
 	}
@@ -115,12 +127,16 @@ func (r *replay) attempt() *streamAttempt {
 
 // RecvMsg receives the next message into m; see [ServerStream.Open].
 func (r *replay) RecvMsg(m any) error {
-	a := r.attempt()
-	if a.stream == nil {
-		return r.recvFirst(a, a.err, m)
+	if r.over != nil {
+		return r.over
 	}
-	err := a.stream.RecvMsg(m)
-	if !r.isCommitted() {
+	a := r.attempt()
+	err := a.err
+	if a.stream != nil {
+		err = a.stream.RecvMsg(m)
+	}
+	if !r.received {
+		r.received = true
 		return r.recvFirst(a, err, m)
 	}
 	if err != nil {
@@ -130,10 +146,15 @@ func (r *replay) RecvMsg(m any) error {
 	return err
 }
 
-func (r *replay) isCommitted() bool {
+// retries reports whether a failure may be followed by another attempt. From
+// then on Header waits.
+func (r *replay) retries() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.committed
+	if !r.committed {
+		r.settled = make(chan struct{})
+	}
+	return !r.committed
 }
 
 // recvFirst takes the result of the first attempt, the one that Open began,
@@ -152,8 +173,12 @@ func (r *replay) recvFirst(a *streamAttempt, err error, m any) error {
 		succeeded(r.cs.Throttle)
 		return r.deliver(a, err)
 	}
+	cs := r.cs
+	if !r.retries() {
+		cs.Retry = nil
+	}
 	var got error
-	err = retry(r.ctx, r.cs, func(ctx context.Context, cs CallSettings) error {
+	err = retry(r.ctx, cs, func(ctx context.Context, cs CallSettings) error {
 		a = r.reopen(ctx, cs)
 		if a.err != nil {
 			return a.fail(a.err)
@@ -164,6 +189,7 @@ func (r *replay) recvFirst(a *streamAttempt, err error, m any) error {
 		return nil
 	}, first)
 	if err != nil {
+		r.over = err
 		r.commit()
 		r.cancel()
 		return err
@@ -190,6 +216,9 @@ func (r *replay) commit() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.committed = true
+	if r.settled != nil {
+		close(r.settled)
+	}
 }
 
 // reopen makes another attempt and sends on it what was sent before.

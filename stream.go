@@ -157,7 +157,9 @@ func (l lifetime) open(ctx context.Context, cs CallSettings, open openFunc) *str
 		a.ctx, a.cancel = context.WithCancelCause(ctx)
 		a.timer = time.AfterFunc(l.untilFirst, func() { a.cancel(errAttemptTime) })
 	}
-	a.stream, a.err = open(a.ctx, cs)
+	if a.stream, a.err = open(a.ctx, cs); a.err != nil {
+		a.stream = nil
+	}
 	return a
 }
 
