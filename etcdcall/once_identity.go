@@ -182,7 +182,11 @@ func (id *identity) growMore() {
 		_ = id.grow(ctx, n)
 		id.mu.Lock()
 		id.growing = false
+		grown := len(id.slots) > n
 		id.mu.Unlock()
+		if grown {
+			id.announce() // those who got none of them ask for more
+		}
 	})
 }
 
