@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -125,13 +126,15 @@ func mirror(ctx context.Context, cli *clientv3.Client, r replica) error {
 		return err
 	}
 	defer l.Stop()
-	for ev, err := range l.Events() {
+	found := false
+	for c, err := range l.All() {
 		if err != nil {
 			return err
 		}
-		r.apply([]*clientv3.Event{ev})
-		if string(ev.Kv.Key) == lastKey {
-			return nil
+		r.apply(c.Events)
+		found = found || slices.ContainsFunc(c.Events, func(ev *clientv3.Event) bool { return string(ev.Kv.Key) == lastKey })
+		if found && !c.More {
+			return nil // after the deletions, which are the last of a list
 		}
 	}
 	return errors.New("the loop ended without an error")
