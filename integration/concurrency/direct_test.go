@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/server/v3/embed"
@@ -31,7 +32,9 @@ func direct(tb testing.TB, members int) *directCluster {
 	for i := range members {
 		endpoints = append(endpoints, "unix://"+filepath.Join(dir, fmt.Sprint("m", i)))
 	}
-	c := etcdtest.New(tb, etcdtest.WithMembers(members), etcdtest.WithServerConfig(func(cfg *embed.Config) {
+	// The timing of etcd's own defaults: no election in the middle of a round.
+	timing := etcdtest.WithTick(100*time.Millisecond, time.Second)
+	c := etcdtest.New(tb, etcdtest.WithMembers(members), timing, etcdtest.WithServerConfig(func(cfg *embed.Config) {
 		u, err := url.Parse(endpoints[n.Add(1)-1])
 		must(tb, err)
 		cfg.ListenClientUrls = append(cfg.ListenClientUrls, *u)
