@@ -207,3 +207,24 @@ func TestObserveResumesAndReportsVacancy(t *testing.T) {
 		}
 	}
 }
+
+func TestADeadLeaderIsSucceededWhenItsLeaseExpires(t *testing.T) {
+	t.Parallel()
+	c := etcdtest.New(t)
+	const ttl = 2
+	s := session(t, newClient(t, c), concurrency.WithTTL(ttl))
+	e := concurrency.NewElection(s, "election")
+	must(t, e.Campaign(soon(t), "dies"))
+	next := concurrency.NewElection(session(t, newClient(t, c)), "election")
+	elected := lockInBackground(t, func(ctx context.Context) error { return next.Campaign(ctx, "lives") })
+	until(t, "two candidates", func() bool { return len(keys(t, c, "election/")) == 2 })
+	s.Orphan() // nothing renews the lease any more
+	died := time.Now()
+	must(t, <-elected)
+	took := time.Since(died)
+	t.Logf("a leader with a TTL of %d s was succeeded after %v", ttl, took)
+	// etcd looks for expired leases every half second.
+	if took > (ttl+4)*time.Second {
+		t.Errorf("it took %v", took)
+	}
+}
