@@ -29,7 +29,7 @@ func NewUnary[Req, Resp any](
 	u.settings.apply(opts)
 	u.settings.Attempt = 1
 	if u.settings.rare != nil {
-		u.settings.amend(func(r *rareSettings) { r.bound = true })
+		u.settings.amend(func(r *rareSettings) { r.unary = true })
 	}
 	u.bare = stub != nil && u.settings.bare()
 	return u

@@ -20,6 +20,9 @@ import (
 func UnaryClientInterceptor(opts ...CallOption) grpc.UnaryClientInterceptor {
 	var bound CallSettings
 	bound.apply(opts)
+	if bound.rare != nil {
+		bound.amend(func(r *rareSettings) { r.unary = true })
+	}
 	return func(
 		ctx context.Context, method string, req, reply any, cc *grpc.ClientConn,
 		invoker grpc.UnaryInvoker, gopts ...grpc.CallOption,

@@ -28,8 +28,8 @@ type APICall func(ctx context.Context, settings CallSettings) error
 // carries its number, see [AttemptFromContext], also as the outgoing gRPC
 // metadata grpc-previous-rpc-attempts.
 //
-// A nil ctx or call gives an [*ArgumentError]. A success that needs no timeout
-// costs neither an allocation nor a lock.
+// A nil ctx or call gives an [*ArgumentError]. A success that needs neither a
+// timeout nor [WithPushback] costs neither an allocation nor a lock.
 func Invoke(ctx context.Context, call APICall, opts ...CallOption) error {
 	if call == nil {
 		return &ArgumentError{Func: "Invoke", Problem: "the call is nil"}

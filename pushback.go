@@ -112,17 +112,26 @@ var trailerSlots = sync.Pool{New: func() any { return new(trailerSlot) }}
 
 // callForTrailer makes an attempt and returns its trailer too.
 //
-// The slot is used again when nothing can write to it any more: when the
-// library has written, which it does once, or when the call is bound to a
-// unary stub, which is done with its options when it returns.
+// A unary stub is done with its options when it returns, so its slot is used
+// again. Any other call may have opened a stream, whose trailer is written when
+// it ends: after a success nothing may look at it.
 func callForTrailer(ctx context.Context, cs CallSettings, call APICall) (error, metadata.MD) { //nolint:staticcheck,revive // the error is the attempt's
-	slot := trailerSlots.Get().(*trailerSlot) //nolint:forcetypeassert // nothing else is put there
-	slot.md = nil
+	unary := cs.rare.unary
+	var slot *trailerSlot
+	if unary {
+		slot = trailerSlots.Get().(*trailerSlot) //nolint:forcetypeassert // nothing else is put there
+		slot.md = nil
+	} else {
+		slot = new(trailerSlot)
+	}
 	slot.opts = append(append(slot.opts[:0], cs.GRPC...), grpc.Trailer(&slot.md))
 	cs.GRPC = slices.Clip(slot.opts)
 	err := call(ctx, cs)
+	if err == nil && !unary {
+		return nil, nil
+	}
 	md := slot.md
-	if md != nil || cs.rare.bound {
+	if unary {
 		clear(slot.opts)
 		trailerSlots.Put(slot)
 	}

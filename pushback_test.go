@@ -190,3 +190,27 @@ func TestPushbackOverARealConnection(t *testing.T) {
 		}
 	})
 }
+
+// A call may open a stream that outlives it and whose trailer comes later.
+// Under -race, nothing looks at the trailer of such a call.
+func TestTheTrailerOfAStreamThatWasOpenedIsLeftAlone(t *testing.T) {
+	t.Parallel()
+	for range 20 {
+		done := make(chan struct{})
+		err := Invoke(t.Context(), func(_ context.Context, cs CallSettings) error {
+			for _, opt := range cs.GRPC {
+				if o, ok := opt.(grpc.TrailerCallOption); ok {
+					go func() {
+						defer close(done)
+						*o.TrailerAddr = metadata.Pairs("stream", "ended")
+					}()
+				}
+			}
+			return nil
+		}, WithPushback())
+		if err != nil {
+			t.Fatal(err)
+		}
+		<-done
+	}
+}

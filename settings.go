@@ -48,7 +48,7 @@ type rareSettings struct {
 	attemptTimeout time.Duration
 	maxElapsed     time.Duration
 	pushback       bool
-	bound          bool // the call is bound to a unary stub
+	unary          bool // the call is a unary stub's, done with its options on return
 	hedge          *hedgePolicy
 	observer       Observer
 	method, target string
