@@ -108,8 +108,8 @@ func TestAdaptiveThrottleInACall(t *testing.T) {
 		// The pause ends with the caller's patience.
 		begin = time.Now()
 		err = Invoke(t.Context(), s.call, append(opts, WithTimeout(time.Second/2))...)
-		wantElapsed(t, begin, time.Second) // WithTimeout starts with the first attempt
-		stopped(t, err, ReasonThrottled)
+		wantElapsed(t, begin, time.Second/2)
+		stopped(t, err, ReasonDeadline)
 	})
 }
 

@@ -100,6 +100,13 @@ func hedgeCall(
 	ctx context.Context, cs CallSettings, call func(ctx context.Context, cs CallSettings, i int) error,
 ) (winner int, err error) {
 	ctx = cs.observedCall(ctx)
+	var cancel context.CancelFunc
+	if cs.Timeout > 0 {
+		ctx, cancel = context.WithTimeout(ctx, cs.Timeout)
+	} else {
+		ctx, cancel = context.WithCancel(ctx)
+	}
+	defer cancel()
 	if refused := admitFirst(ctx, &cs); refused != nil {
 		return 0, refused
 	}
@@ -109,20 +116,16 @@ func hedgeCall(
 	}
 	h.results = make(chan hedgeResult, h.policy.limit)
 	h.began = time.Now()
-
-	var cancel context.CancelFunc
-	if cs.Timeout > 0 {
-		ctx, cancel = context.WithTimeout(ctx, cs.Timeout)
-	} else {
-		ctx, cancel = context.WithCancel(ctx)
-	}
 	winner, err = h.run(ctx)
 	h.cs.Attempt = h.started
 	h.observeEnd(ctx, &h.cs, err)
 	cancel()
+	decided := reasonOf(err) == 0 // by an answer, which says nothing against the losers
 	for ; h.running > 0; h.running-- {
 		<-h.results
-		declined(cs.Throttle)
+		if decided {
+			declined(cs.Throttle)
+		}
 	}
 	return winner, err
 }
@@ -139,7 +142,7 @@ func (h *hedge) run(ctx context.Context) (winner int, err error) {
 		case <-timer.C:
 			started := h.startNext(ctx)
 			if h.running == 0 {
-				return 0, h.stopped(ReasonThrottled)
+				return 0, h.refused(ctx, h.cs.Throttle)
 			}
 			// Without a delay, a refused attempt waits for a result.
 			if !h.full() && (started || h.policy.delay > 0) {
@@ -187,9 +190,10 @@ func (h *hedge) failed(ctx context.Context, r *hedgeResult) (wait time.Duration,
 	failed(h.cs.Throttle)
 	wait, _ = advice.apply(0, nil)
 	h.last().Pause = wait
+	admitted := true
 	if wait == 0 {
 		// A6: the next hedge is sent at once, then the delay resumes.
-		h.startNext(ctx)
+		admitted = h.startNext(ctx)
 		wait = h.policy.delay
 	}
 	if h.running > 0 {
@@ -200,8 +204,8 @@ func (h *hedge) failed(ctx context.Context, r *hedgeResult) (wait time.Duration,
 		return 0, h.stopped(ReasonPushback)
 	case h.full():
 		return 0, h.stopped(ReasonAttempts)
-	case !h.admitted():
-		return 0, h.stopped(ReasonThrottled)
+	case !admitted || !h.admitted():
+		return 0, h.refused(ctx, h.cs.Throttle)
 	}
 	if deadline, ok := ctx.Deadline(); ok && wait >= deadline.Sub(h.now) {
 		return 0, h.stopped(ReasonDeadline)

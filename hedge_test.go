@@ -282,3 +282,62 @@ func TestHedgedCallOnADeadContext(t *testing.T) {
 	_, err := u.Call(ctx, nil)
 	stopped(t, err, ReasonCanceled)
 }
+
+func TestHedgesWithoutAnAnswerAreNotTakenForAccepted(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		throttle := NewAdaptiveThrottle(AdaptiveConfig{})
+		u := bindUnary(serve(t, scripted(step{wait: time.Hour})), WithThrottle(throttle), WithTimeout(time.Second),
+			WithHedge(HedgePolicy{MaxAttempts: 2}))
+		_, err := u.Call(t.Context(), nil)
+		stopped(t, err, ReasonDeadline)
+		if p := throttle.Rejection(); p < 0.6 {
+			t.Errorf("after attempts that nobody answered, the throttle rejects %v", p)
+		}
+	})
+}
+
+// pausingThrottle admits first attempts alone, and has refused calls wait.
+type pausingThrottle struct{ refuseAll bool }
+
+func (p pausingThrottle) Admit(attempt int) bool    { return attempt == 1 && !p.refuseAll }
+func (pausingThrottle) Done(bool)                   {}
+func (pausingThrottle) RefusalPause() time.Duration { return time.Minute }
+
+func TestARefusedHedgedCallWaitsAsOthersDo(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		u := bindUnary(serve(t, scripted(step{code: codes.Unavailable})), WithThrottle(pausingThrottle{}),
+			WithHedge(HedgePolicy{NonFatalCodes: []codes.Code{codes.Unavailable}}))
+		begin := time.Now()
+		_, err := u.Call(t.Context(), nil)
+		stopped(t, err, ReasonThrottled)
+		wantElapsed(t, begin, time.Minute)
+	})
+}
+
+func TestATimeoutBoundsThePauseOfARefusedFirstAttempt(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		refuse, timeout := WithThrottle(pausingThrottle{refuseAll: true}), WithTimeout(time.Second)
+		client := testpb.NewTestServiceClient(serve(t, &server{}))
+		for name, call := range map[string]func() error{
+			"Invoke": func() error { return Invoke(t.Context(), failing(nil).call, refuse, timeout) },
+			"hedged": func() error {
+				_, err := NewUnary(client.UnaryCall, refuse, timeout, WithHedge(HedgePolicy{})).Call(t.Context(), nil)
+				return err
+			},
+			"ServerStream": func() error {
+				_, err := NewServerStream(client.StreamingOutputCall, refuse, timeout).Open(t.Context(), nil)
+				return err
+			},
+			"Stream": func() error {
+				_, err := NewStream(client.FullDuplexCall, refuse, timeout).Open(t.Context())
+				return err
+			},
+		} {
+			begin := time.Now()
+			stopped(t, call(), ReasonDeadline)
+			if took := time.Since(begin); took != time.Second {
+				t.Errorf("%s: it took %v", name, took)
+			}
+		}
+	})
+}

@@ -92,13 +92,13 @@ func (cs *CallSettings) bare() bool { return cs.Timeout == 0 && (cs.rare == nil 
 // invokeRare is invoke for settings that are not bare.
 func invokeRare(ctx context.Context, cs CallSettings, call APICall) error {
 	ctx = cs.observedCall(ctx)
-	if refused := admitFirst(ctx, &cs); refused != nil {
-		return refused
-	}
 	if cs.Timeout > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, cs.Timeout)
 		defer cancel()
+	}
+	if refused := admitFirst(ctx, &cs); refused != nil {
+		return refused
 	}
 	cs.Attempt = 1
 	if cs.rare == nil { // a timeout alone: attempt would cost half of what we may add to it

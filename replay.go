@@ -39,9 +39,6 @@ func openReplay(ctx context.Context, cs CallSettings, fn string, open openFunc) 
 		return nil, errHedgeUnbound(fn)
 	}
 	ctx = cs.observedCall(ctx)
-	if refused := admitFirst(ctx, &cs); refused != nil {
-		return nil, refused
-	}
 	cs.Attempt = 1
 	life := cs.takeTimeouts()
 	r := &replay{open: open, life: life, cs: cs}
@@ -51,6 +48,10 @@ func openReplay(ctx context.Context, cs CallSettings, fn string, open openFunc) 
 		ctx, r.cancel = context.WithCancel(ctx)
 	}
 	r.ctx = ctx
+	if refused := admitFirst(ctx, &cs); refused != nil {
+		r.cancel()
+		return nil, refused
+	}
 	if cs.rare != nil && cs.rare.timed() {
 		r.start = time.Now()
 	}
