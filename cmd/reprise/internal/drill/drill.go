@@ -36,7 +36,7 @@ func run(ctx context.Context, cfg Config, sides []Contender) (*Report, error) {
 			return nil, context.Cause(ctx)
 		}
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", c.Name, err)
+			return nil, fmt.Errorf("the side of %s: %w", c.Name, err)
 		}
 		r.Sides = append(r.Sides, *s)
 	}
