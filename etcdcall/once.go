@@ -55,7 +55,7 @@ type onceSettings struct {
 	onRequest bool
 }
 
-// Defaults and bounds of the options of [WithExactlyOnce].
+// Defaults of the options of [WithExactlyOnce].
 const (
 	// DefaultOnceTTL is the default of [OnceTTL].
 	DefaultOnceTTL = 60 * time.Second
