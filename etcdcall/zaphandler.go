@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"slices"
+	"strings"
 
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
@@ -68,11 +69,7 @@ func (h *zapHandler) WithGroup(name string) slog.Handler {
 
 // append adds an attribute under its full name, groups joined by dots.
 func (h *zapHandler) append(fields []zapcore.Field, attr slog.Attr) []zapcore.Field {
-	name := ""
-	for _, group := range h.groups {
-		name += group + "."
-	}
-	return appendNamed(fields, name, attr)
+	return appendNamed(fields, strings.Join(append(slices.Clip(h.groups), ""), "."), attr)
 }
 
 func appendNamed(fields []zapcore.Field, prefix string, attr slog.Attr) []zapcore.Field {

@@ -86,7 +86,7 @@ func TestExactlyOnceIncrementsAndAppends(t *testing.T) {
 		t.Errorf("the counter is %s after %d increments", got, clients*each)
 	}
 	items := map[string]int{}
-	for _, item := range strings.Fields(string(list.Kvs[0].Value)) {
+	for item := range strings.FieldsSeq(string(list.Kvs[0].Value)) {
 		items[item]++
 	}
 	for item, n := range items {

@@ -38,8 +38,7 @@ func ExampleKeepLease() {
 	}
 
 	<-k.Done()
-	var lost *etcdcall.LeaseError
-	if errors.As(k.Err(), &lost) {
+	if lost, ok := errors.AsType[*etcdcall.LeaseError](k.Err()); ok {
 		fmt.Println("lost:", lost.Reason)
 	}
 	// Output: lost: revoked
