@@ -80,7 +80,11 @@ func (a advice) apply(pause time.Duration, r Retryer) (time.Duration, PauseSourc
 
 // spread draws a pause from atLeast and a fifth more.
 func (a advice) spread(r Retryer) time.Duration {
-	return max(a.atLeast, a.atLeast+backoffOf(r).uniform(a.atLeast/5)-1)
+	bo := backoffOf(r)
+	if bo == nil {
+		bo = new(Backoff)
+	}
+	return max(a.atLeast, a.atLeast+bo.uniform(a.atLeast/5)-1)
 }
 
 // retryDelay returns the retry_delay of the RetryInfo in the status of err, 0

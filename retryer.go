@@ -125,6 +125,16 @@ func (rs anyRetryer) Retry(err error) (time.Duration, bool) {
 	return 0, false
 }
 
+// pauses returns the Backoff of the first Retryer that has one.
+func (rs anyRetryer) pauses() *Backoff {
+	for _, r := range rs {
+		if bo := backoffOf(r); bo != nil {
+			return bo
+		}
+	}
+	return nil
+}
+
 // Reset makes the pauses of all Retryers start anew.
 func (rs anyRetryer) Reset() {
 	for _, r := range rs {
@@ -156,6 +166,8 @@ func (r *limitedRetryer) Retry(err error) (time.Duration, bool) {
 	return pause, r.left > 0
 }
 
+func (r *limitedRetryer) pauses() *Backoff { return backoffOf(r.inner) }
+
 // Reset makes the pauses start anew; the count of failures stays.
 func (r *limitedRetryer) Reset() { resetPauses(r.inner) }
 
@@ -174,24 +186,28 @@ func resetPauses(r Retryer) {
 // composed.
 type pausing interface {
 	Retryer
-	pauses() *Backoff
+	pauses() *Backoff // nil if there is none inside
 }
 
-// backoffOf returns the Backoff of r, or a default one if r has none.
+// backoffOf returns the Backoff of r, nil if r has none.
 func backoffOf(r Retryer) *Backoff {
 	if p, ok := r.(pausing); ok {
 		return p.pauses()
 	}
-	return new(Backoff)
+	return nil
 }
 
 // OnAttemptTimeout returns a Retryer that retries what r retries and, beyond
 // that, every attempt that ran out of its own time (see
 // [WithAttemptTimeout]). The pauses after those come from the Backoff of r
-// if r was made by this package, and from a default one otherwise. If r is
-// nil, nothing else is retried.
+// if r was made by this package, the first one if it joins several, and from
+// a default one otherwise. If r is nil, nothing else is retried.
 func OnAttemptTimeout(r Retryer) Retryer {
-	return &attemptTimeoutRetryer{inner: r, backoff: backoffOf(r)}
+	bo := backoffOf(r)
+	if bo == nil {
+		bo = new(Backoff)
+	}
+	return &attemptTimeoutRetryer{inner: r, backoff: bo}
 }
 
 type attemptTimeoutRetryer struct {
@@ -212,6 +228,13 @@ func (r *attemptTimeoutRetryer) Retry(err error) (time.Duration, bool) {
 }
 
 func (r *attemptTimeoutRetryer) pauses() *Backoff { return r.backoff }
+
+// Reset makes the pauses start anew, also those of a Retryer inside that has a
+// Backoff of its own.
+func (r *attemptTimeoutRetryer) Reset() {
+	r.backoff.Reset()
+	resetPauses(r.inner)
+}
 
 // statusCarrier is what errors with a gRPC status implement.
 type statusCarrier interface {

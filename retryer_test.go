@@ -159,3 +159,37 @@ func TestAtMostCountsWhatItsOwnRetryerTakes(t *testing.T) {
 		}
 	})
 }
+
+func TestOnAttemptTimeoutDrawsFromWhateverItWraps(t *testing.T) {
+	t.Parallel()
+	timeout := &AttemptTimeoutError{Timeout: 1, Err: errMissing}
+	growing := Backoff{Initial: time.Minute, Max: time.Hour, Jitter: JitterNone}
+	for name, inner := range map[string]Retryer{
+		"AtMost": AtMost(9, OnUnavailable(growing)),
+		"AnyOf":  AnyOf(nil, RetryerFunc(nil), OnUnavailable(growing)),
+		"nested": AtMost(9, AnyOf(AtMost(9, OnUnavailable(growing)))),
+	} {
+		r := OnAttemptTimeout(inner)
+		r.Retry(errDown)
+		if pause, _ := r.Retry(timeout); pause != 2*time.Minute {
+			t.Errorf("%s: a pause of %v after a timeout, want the second of the Backoff inside", name, pause)
+		}
+		resetPauses(r)
+		if pause, _ := r.Retry(errDown); pause != time.Minute {
+			t.Errorf("%s: a pause of %v after the restart", name, pause)
+		}
+	}
+	foreign := &resettable{}
+	resetPauses(OnAttemptTimeout(foreign))
+	if !foreign.reset {
+		t.Error("the Retryer inside was not told to start anew")
+	}
+}
+
+type resettable struct {
+	RetryerFunc
+
+	reset bool
+}
+
+func (r *resettable) Reset() { r.reset = true }
