@@ -228,7 +228,20 @@ func WithMaxElapsed(d time.Duration) CallOption {
 }
 
 // WithThrottle makes the call share the budget t, which may refuse to send
-// its attempts. WithThrottle(nil) removes the budget.
-func WithThrottle(t Throttler) CallOption { return throttleOption{t} }
+// its attempts. WithThrottle(nil) removes the budget, as does a nil *Throttle
+// or *AdaptiveThrottle.
+func WithThrottle(t Throttler) CallOption {
+	switch o := t.(type) {
+	case *Throttle:
+		if o == nil {
+			t = nil
+		}
+	case *AdaptiveThrottle:
+		if o == nil {
+			t = nil
+		}
+	}
+	return throttleOption{t}
+}
 
 func (o throttleOption) Resolve(cs *CallSettings) { cs.Throttle = o.Throttler }

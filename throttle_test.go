@@ -186,3 +186,13 @@ func TestRefusedFirstAttempt(t *testing.T) {
 	_, err = NewUnary(echo, WithThrottle(refuser{})).Call(t.Context(), &ping{})
 	stopped(t, err, ReasonThrottled)
 }
+
+func TestANilThrottleIsNone(t *testing.T) {
+	t.Parallel()
+	for _, throttle := range []Throttler{nil, (*Throttle)(nil), (*AdaptiveThrottle)(nil)} {
+		s := failing(errDown, nil)
+		if err := Invoke(t.Context(), s.call, onDown(steady(1)), WithThrottle(NewThrottle(1, 1)), WithThrottle(throttle)); err != nil || len(s.began) != 2 {
+			t.Errorf("%T: %v after %d attempts", throttle, err, len(s.began))
+		}
+	}
+}
