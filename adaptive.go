@@ -2,7 +2,6 @@ package reprise
 
 import (
 	"math"
-	"math/rand/v2"
 	"sync"
 	"time"
 )
@@ -39,8 +38,8 @@ type AdaptiveThrottle struct {
 // no sense stand for the defaults.
 type AdaptiveConfig struct {
 	// K is how many requests there may be for each one accepted before any
-	// is refused. The default is 2, which the book advises; values below 1
-	// and NaN stand for it.
+	// is refused. The default is 2, which the book advises; values below 1,
+	// infinity and NaN stand for it.
 	K float64
 
 	// Window is the time over which requests are counted. The default is 2
@@ -53,7 +52,8 @@ type AdaptiveConfig struct {
 	RefusalPause time.Duration
 
 	// Rand returns random numbers from [0, 1), safe for concurrent use. Nil
-	// stands for a generator that is seeded at random.
+	// stands for a generator that is seeded at random. Numbers outside the
+	// interval, and NaN, are moved into it.
 	Rand func() float64
 }
 
@@ -116,19 +116,14 @@ func (t *AdaptiveThrottle) Rejection() float64 {
 
 func (t *AdaptiveThrottle) rejection() float64 {
 	k := t.cfg.K
-	if !(k >= 1) {
+	if !(k >= 1) || math.IsInf(k, 1) {
 		k = 2
 	}
 	requests := float64(t.total.requests)
 	return max(0, (requests-k*float64(t.total.accepts))/(requests+1))
 }
 
-func (t *AdaptiveThrottle) random() float64 {
-	if t.cfg.Rand == nil {
-		return rand.Float64()
-	}
-	return t.cfg.Rand()
-}
+func (t *AdaptiveThrottle) random() float64 { return draw(t.cfg.Rand) }
 
 // bucket returns the bucket of the present time, after those that have left
 // the window were emptied.

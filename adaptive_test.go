@@ -210,3 +210,17 @@ func TestAdaptiveThrottleIsSafeForConcurrentUse(t *testing.T) {
 		t.Errorf("counted %+v", throttle.total)
 	}
 }
+
+func TestAdaptiveConfigMayHoldAnyNumber(t *testing.T) {
+	t.Parallel()
+	throttle := NewAdaptiveThrottle(AdaptiveConfig{K: math.Inf(1)})
+	if throttle.Admit(1); throttle.Rejection() != 0.5 {
+		t.Errorf("an infinite K rejects %v, want 1/2 as the default", throttle.Rejection())
+	}
+	for _, u := range []float64{math.NaN(), math.Inf(-1), math.Inf(1), -1, 2} {
+		throttle := NewAdaptiveThrottle(AdaptiveConfig{Rand: func() float64 { return u }})
+		if p := throttle.RefusalPause(); p < 5*time.Millisecond || p > 15*time.Millisecond {
+			t.Errorf("the number %v gives a pause of %v", u, p)
+		}
+	}
+}

@@ -116,12 +116,14 @@ func (bo *Backoff) uniform(v time.Duration) time.Duration {
 	return max(min(1+time.Duration(bo.random()*float64(v)), v), 1)
 }
 
-// random returns a random number from [0, 1).
-func (bo *Backoff) random() float64 {
-	if bo.Rand == nil {
+func (bo *Backoff) random() float64 { return draw(bo.Rand) }
+
+// draw returns a random number from [0, 1), by source if it is not nil.
+func draw(source func() float64) float64 {
+	if source == nil {
 		return rand.Float64()
 	}
-	u := bo.Rand()
+	u := source()
 	if !(u > 0) {
 		return 0
 	}
