@@ -89,6 +89,16 @@ type perCallOption struct {
 // intercepted returns the settings of one call on a connection.
 func (cs *CallSettings) intercepted(method string, cc *grpc.ClientConn, gopts []grpc.CallOption) CallSettings {
 	own := *cs
+	own.GRPC = slices.Clip(gopts)
+	if len(cs.GRPC) > 0 {
+		// The caller's options come last, so that they hold.
+		own.GRPC = slices.Clip(slices.Concat(cs.GRPC, gopts))
+	}
+	for _, opt := range gopts {
+		if o, ok := opt.(perCallOption); ok {
+			own.applyPerCall(o.opts)
+		}
+	}
 	if own.observed() && own.rare.method == "" {
 		own.amend(func(r *rareSettings) {
 			r.method = method
@@ -96,16 +106,6 @@ func (cs *CallSettings) intercepted(method string, cc *grpc.ClientConn, gopts []
 				r.target = cc.CanonicalTarget()
 			}
 		})
-	}
-	own.GRPC = slices.Clip(gopts)
-	if len(cs.GRPC) > 0 {
-		// The caller's options come last, so that they hold.
-		own.GRPC = slices.Concat(cs.GRPC, gopts)
-	}
-	for _, opt := range gopts {
-		if o, ok := opt.(perCallOption); ok {
-			own.applyPerCall(o.opts)
-		}
 	}
 	return own
 }

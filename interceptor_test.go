@@ -150,3 +150,27 @@ func TestAStreamOpenedAnewIsSentAllThatTheFirstWas(t *testing.T) {
 		}
 	})
 }
+
+func TestPerCallObserversAreToldTheMethod(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		conn := serve(t, scripted(step{}), grpc.WithUnaryInterceptor(UnaryClientInterceptor(WithGRPCOptions(grpc.MaxCallRecvMsgSize(1<<20)))))
+		var methods []string
+		_, err := testpb.NewTestServiceClient(conn).UnaryCall(t.Context(), &testpb.SimpleRequest{},
+			PerCall(WithObserver(ObserverFunc(func(_ context.Context, e Event) { methods = append(methods, e.Method+" "+e.Target) }))))
+		const want = "/grpc.testing.TestService/UnaryCall passthrough:///test"
+		if err != nil || !slices.Equal(methods, []string{want, want}) {
+			t.Errorf("%v, %q", err, methods)
+		}
+	})
+}
+
+func TestInterceptedOptionsAreClipped(t *testing.T) {
+	t.Parallel()
+	for n := range 20 {
+		bound := resolved(WithGRPCOptions(grpc.WaitForReady(true)))
+		cs := bound.intercepted("/s/m", nil, slices.Repeat([]grpc.CallOption{grpc.WaitForReady(true)}, n))
+		if len(cs.GRPC) != n+1 || cap(cs.GRPC) != n+1 {
+			t.Errorf("%d options with the capacity for %d", len(cs.GRPC), cap(cs.GRPC))
+		}
+	}
+}
