@@ -22,7 +22,8 @@ import (
 //     loops over calls does not spin.
 type Throttler interface {
 	// Admit reports whether the attempt with this number, 1 for the first
-	// of a call, may be sent.
+	// of a call, may be sent. It may yet not be: the limits of attempts
+	// and time are asked afterwards, as in grpc-go.
 	Admit(attempt int) bool
 	// Done takes the outcome of an attempt that was admitted: failed is
 	// false if it succeeded, and true if it failed with an error that the
