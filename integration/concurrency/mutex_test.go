@@ -73,7 +73,7 @@ func TestTwoHandlesOnOneSessionExcludeEachOther(t *testing.T) {
 	if err := b.TryLock(soon(t)); err != concurrency.ErrLocked { //nolint:errorlint // the very error is promised
 		t.Errorf("TryLock: %v", err)
 	}
-	if err := b.Lock(within(t, 50*time.Millisecond)); !errors.Is(err, context.DeadlineExceeded) { //nolint:errorlint // the very error is promised
+	if err := b.Lock(within(t, 50*time.Millisecond)); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("Lock: %v", err)
 	}
 	must(t, a.Unlock(soon(t)))
