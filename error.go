@@ -173,7 +173,7 @@ func (e *Error) GRPCStatus() *status.Status {
 		return status.New(codes.Unavailable, e.Error())
 	}
 	st, ok := status.FromError(e.Err)
-	if !ok {
+	if !ok || st.Code() == codes.OK { // an error that claims success is not understood
 		return status.New(codes.Unknown, e.Error())
 	}
 	p := proto.CloneOf(st.Proto())

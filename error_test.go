@@ -33,6 +33,7 @@ func TestErrorStatus(t *testing.T) {
 		{"deadline", &Error{Reason: ReasonDeadline, Err: detailed.Err()}, codes.DeadlineExceeded, 0},
 		{"cancelled", &Error{Reason: ReasonCanceled, Err: detailed.Err()}, codes.Canceled, 0},
 		{"no status", &Error{Reason: ReasonAttempts, Err: errors.New("plain")}, codes.Unknown, 0},
+		{"an error that claims success", &Error{Reason: ReasonAttempts, Err: okStatus{errors.New("odd")}}, codes.Unknown, 0},
 		{"refused at first", &Error{Reason: ReasonThrottled}, codes.Unavailable, 0},
 		{"the zero value", &Error{}, codes.Unavailable, 0},
 	} {
@@ -50,6 +51,11 @@ func TestErrorStatus(t *testing.T) {
 		t.Error("the last error's status was changed")
 	}
 }
+
+// okStatus is an error whose status is OK.
+type okStatus struct{ error }
+
+func (okStatus) GRPCStatus() *status.Status { return status.New(codes.OK, "") }
 
 func TestErrorTextsSayWhatHappened(t *testing.T) {
 	t.Parallel()

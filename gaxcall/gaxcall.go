@@ -47,10 +47,11 @@ func (p *policy) Resolve(s *gax.CallSettings) {
 	if p.settings.Timeout > 0 {
 		gax.WithTimeout(p.settings.Timeout).Resolve(s)
 	}
-	c := &call{}
-	if c.decider, c.err = reprise.NewDecider(p.opts...); c.err != nil {
+	decider, err := reprise.NewDecider(p.opts...)
+	if err != nil {
 		return // ToGAX has excluded it
 	}
+	c := &call{decider: decider}
 	s.GRPC = slices.Concat(s.GRPC, p.settings.GRPC, []grpc.CallOption{grpc.Trailer(&c.trailer), grpc.OnFinish(c.finished)})
 	s.Retry = func() gax.Retryer { return c }
 }
@@ -59,7 +60,6 @@ func (p *policy) Resolve(s *gax.CallSettings) {
 type call struct {
 	decider *reprise.Decider
 	trailer metadata.MD // of the last attempt
-	err     error
 }
 
 // Retry leaves the decision to Reprise. gax has checked nothing about time; a
