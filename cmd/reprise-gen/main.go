@@ -15,6 +15,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -44,9 +45,10 @@ func run(ctx context.Context, args []string, stderr io.Writer) error {
 	var roots []request.Root
 	var params []string
 	flags := flag.NewFlagSet("reprise-gen", flag.ContinueOnError)
-	flags.SetOutput(stderr)
-	flags.Usage = func() {
+	flags.SetOutput(io.Discard) // an error is returned, and main prints it
+	usage := func() {
 		fmt.Fprintln(stderr, "usage: reprise-gen [flags] file.proto ...")
+		flags.SetOutput(stderr)
 		flags.PrintDefaults()
 	}
 	out := flags.String("out", ".", "write below this `directory`")
@@ -66,11 +68,14 @@ func run(ctx context.Context, args []string, stderr io.Writer) error {
 		roots = append(roots, root)
 		return err
 	})
-	if err := flags.Parse(args); err != nil {
-		return err
-	}
-	if flags.NArg() == 0 {
-		flags.Usage()
+	switch err := flags.Parse(args); {
+	case errors.Is(err, flag.ErrHelp):
+		usage()
+		return nil
+	case err != nil:
+		return fmt.Errorf("%w (reprise-gen -h lists the flags)", err)
+	case flags.NArg() == 0:
+		usage()
 		return fmt.Errorf("no .proto files given")
 	}
 	if len(roots) == 0 {

@@ -147,3 +147,17 @@ func TestWhatIsWrongIsSaid(t *testing.T) {
 		}
 	}
 }
+
+func TestHelpIsNoFailureAndAnErrorIsToldOnce(t *testing.T) {
+	t.Parallel()
+	if stderr, err := runIn(t, "-h"); err != nil || !strings.Contains(stderr, "-root") {
+		t.Errorf("-h: %v, %q", err, stderr)
+	}
+	stderr, err := runIn(t, "-nope")
+	if err == nil || !strings.Contains(err.Error(), "-nope") || strings.Contains(stderr, "-nope") {
+		t.Errorf("-nope: %v, and printed %q", err, stderr)
+	}
+	if stderr, err := runIn(t); err == nil || !strings.Contains(stderr, "-root") {
+		t.Errorf("no files: %v, %q", err, stderr)
+	}
+}
