@@ -108,11 +108,15 @@ func TestOverGRPCACallCostsNoAllocationMore(t *testing.T) {
 		client := gentestreprise.NewKindsClient(stub, &gentestreprise.KindsCallOptions{Get: tt.options})
 		raw := leastAllocs(t, func() error { _, err := stub.Get(ctx, req, tt.raw...); return err })
 		ours := leastAllocs(t, func() error { _, err := client.Get(ctx, req); return err })
-		if ours > raw {
+		if ours > raw+poolDrops {
 			t.Errorf("%s: got %v allocations a call, the raw stub %v", tt.name, ours, raw)
 		}
 	}
 }
+
+// poolDrops is how many allocations a call may have more because sync.Pool, which
+// keeps the places for trailers, drops entries at random under -race.
+var poolDrops float64
 
 // leastAllocs measures several times, since what other goroutines allocate
 // counts too.

@@ -1,0 +1,5 @@
+//go:build race
+
+package gentest_test
+
+func init() { poolDrops = 1 }
