@@ -35,6 +35,9 @@ const scope = "github.com/reprise-go/reprise/otelcall"
 //
 // The spans are those of A72: "Sent.package.Service/Method" for the call and,
 // within it, "Attempt.package.Service/Method" for each attempt.
+//
+// Only [NewObserver] makes one that reports; nil and the zero Observer do
+// nothing.
 type Observer struct {
 	metrics metrics
 	tracer  trace.Tracer
@@ -89,16 +92,25 @@ type callStateKey struct{ *Observer }
 
 // CallContext begins the call's span.
 func (o *Observer) CallContext(ctx context.Context, e reprise.Event) context.Context {
+	if o.idle() {
+		return ctx
+	}
 	return o.startCall(context.WithValue(ctx, callStateKey{o}, new(callState)), e)
 }
 
 // AttemptContext begins the attempt's span.
 func (o *Observer) AttemptContext(ctx context.Context, e reprise.Event) context.Context {
+	if o.idle() {
+		return ctx
+	}
 	return o.startAttempt(ctx, e)
 }
 
 // Observe ends spans and records metrics.
 func (o *Observer) Observe(ctx context.Context, e reprise.Event) {
+	if o.idle() {
+		return
+	}
 	switch e.Kind {
 	case reprise.EventAttempt:
 		o.end(ctx, e.Err)
@@ -113,6 +125,8 @@ func (o *Observer) Observe(ctx context.Context, e reprise.Event) {
 		o.end(ctx, e.Err)
 	}
 }
+
+func (o *Observer) idle() bool { return o == nil || o.tracer == nil }
 
 // StatsHandler returns a gRPC stats handler that counts the transparent
 // retries of the calls that o observes.
