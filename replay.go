@@ -27,8 +27,10 @@ type replay struct {
 
 	mu        sync.Mutex // not held while receiving
 	current   *streamAttempt
-	request   any  // what SendMsg was given, to be sent on each attempt
-	sent      bool // nothing is left to send
+	request   any   // what SendMsg was given, to be sent on each attempt
+	sent      bool  // nothing is left to send
+	receiving bool  // RecvMsg was called, and will tell the observer of the end
+	unsent    error // what kept the request from being sent, which ended the call
 	committed bool
 	settled   chan struct{} // closed at the end of retrying; nil without any
 }
@@ -61,15 +63,38 @@ func openReplay(ctx context.Context, cs CallSettings, fn string, open openFunc) 
 }
 
 // SendMsg sends m, and keeps it to be sent again on later attempts. That the
-// stream broke is for RecvMsg to find out.
+// stream broke is for RecvMsg to find out. A message that cannot be sent at all
+// ends the call, as it does with gRPC's streams: a generated client gives up such
+// a stream without receiving.
 func (r *replay) SendMsg(m any) error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.request = m
-	if r.current.stream == nil {
+	abandoned, err := r.send(m)
+	if err == nil {
 		return nil
 	}
-	return withoutEOF(r.current.stream.SendMsg(m))
+	r.cancel()
+	if abandoned {
+		only := outcome{err: err, start: r.start}
+		r.cs.observeAttempt(r.first, &only)
+		r.cs.observeEnd(r.ctx, err, &only)
+		declined(r.cs.Throttle)
+	}
+	return err
+}
+
+// send is SendMsg on the current attempt. It reports whether its error found
+// nobody receiving.
+func (r *replay) send(m any) (abandoned bool, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.unsent != nil {
+		return false, r.unsent
+	}
+	r.request = m
+	if r.current.stream == nil {
+		return false, nil
+	}
+	r.unsent = withoutEOF(r.current.stream.SendMsg(m))
+	return r.unsent != nil && !r.receiving, r.unsent
 }
 
 // CloseSend ends the sending.
@@ -131,7 +156,10 @@ func (r *replay) RecvMsg(m any) error {
 	if r.over != nil {
 		return r.over
 	}
-	a := r.attempt()
+	a := r.receive()
+	if a == nil {
+		return r.over
+	}
 	err := a.err
 	if a.stream != nil {
 		err = a.stream.RecvMsg(m)
@@ -145,6 +173,19 @@ func (r *replay) RecvMsg(m any) error {
 		r.cancel()
 	}
 	return err
+}
+
+// receive returns the attempt to receive from, or nil if SendMsg has ended the
+// call.
+func (r *replay) receive() *streamAttempt {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.unsent != nil && !r.receiving {
+		r.over = r.unsent
+		return nil
+	}
+	r.receiving = true
+	return r.current
 }
 
 // retries reports whether a failure may be followed by another attempt. From

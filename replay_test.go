@@ -192,3 +192,49 @@ func TestHeaderWaitsForTheAttemptThatStands(t *testing.T) {
 		}
 	})
 }
+
+func TestAMessageThatCannotBeSentEndsTheCall(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		var opened context.Context
+		var events []Event
+		throttle := NewAdaptiveThrottle(AdaptiveConfig{K: 1})
+		conn := serve(t, &server{}, grpc.WithChainStreamInterceptor(
+			StreamClientInterceptor(onDown(steady(time.Second)), WithThrottle(throttle),
+				WithObserver(ObserverFunc(func(_ context.Context, e Event) { events = append(events, e) }))),
+			func(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, streamer grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+				opened = ctx
+				return streamer(ctx, desc, cc, method, opts...)
+			}))
+		_, err := testpb.NewTestServiceClient(conn).StreamingOutputCall(t.Context(),
+			&testpb.StreamingOutputCallRequest{ResponseStatus: &testpb.EchoStatus{Message: "\xff is no UTF-8"}})
+		wantCode(t, err, codes.Internal)
+		if len(events) != 2 || events[0].Kind != EventAttempt || events[1].Kind != EventEnd || events[1].Attempt != 1 || events[1].Err == nil {
+			t.Errorf("the observer heard %v", events)
+		}
+		if opened.Err() == nil {
+			t.Error("the context of a stream that nobody holds goes on")
+		}
+		if p := throttle.Rejection(); p != 0 {
+			t.Errorf("the throttle rejects %v after a failure of the client's own", p)
+		}
+	})
+}
+
+func TestAStreamThatCouldNotBeSentToKeepsItsError(t *testing.T) {
+	t.Parallel()
+	r, err := openReplay(t.Context(), resolved(onDown(steady(1))), "", func(context.Context, CallSettings) (grpc.ClientStream, error) {
+		return unsendable{}, nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, err := range []error{r.SendMsg(1), r.SendMsg(1), r.RecvMsg(nil), r.RecvMsg(nil)} {
+		if err != errDown { //nolint:errorlint // the very error
+			t.Errorf("%v", err)
+		}
+	}
+}
+
+type unsendable struct{ grpc.ClientStream }
+
+func (unsendable) SendMsg(any) error { return errDown }
