@@ -24,7 +24,7 @@ func TestAClusterServesReadsAndWrites(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			start := time.Now()
-			c := etcdtest.New(t, etcdtest.WithMembers(members))
+			c := etcdtest.New(t, etcdtest.WithMembers(members), calm)
 			t.Logf("ready after %v", time.Since(start).Round(time.Millisecond))
 			cli := c.Client(t)
 			_, err := cli.Put(soon(t), "key", "value")
@@ -61,7 +61,7 @@ func TestTruthReadsWithoutTheNetwork(t *testing.T) {
 func TestClosingLeavesNothingBehind(t *testing.T) {
 	ignore := goleak.IgnoreCurrent()
 	parent := t.TempDir()
-	c, err := etcdtest.Start(soon(t), etcdtest.WithMembers(3), etcdtest.WithDir(parent))
+	c, err := etcdtest.Start(soon(t), etcdtest.WithMembers(3), etcdtest.WithDir(parent), calm)
 	must(t, err)
 	cli, err := clientv3.New(c.Config())
 	must(t, err)
@@ -192,7 +192,7 @@ func TestACertificateNamesTheUser(t *testing.T) {
 
 func TestCompactDiscardsTheHistory(t *testing.T) {
 	t.Parallel()
-	c := etcdtest.New(t, etcdtest.WithMembers(3))
+	c := etcdtest.New(t, etcdtest.WithMembers(3), calm)
 	cli := c.Client(t)
 	for range 3 {
 		_, err := cli.Put(soon(t), "key", "value")

@@ -61,7 +61,11 @@ func ExampleMember_Kill() {
 	}
 	defer func() { _ = c.Close() }()
 
-	old := c.Leader()
+	old, err := c.WaitLeader(ctx)
+	if err != nil {
+		log.Print(err)
+		return
+	}
 	if err := old.Kill(); err != nil {
 		log.Print(err)
 		return

@@ -21,26 +21,27 @@ func TestAnInjectedFaultHitsTheNextCallsOfItsMethod(t *testing.T) {
 	for name, f := range map[string]struct {
 		answer etcdtest.Answer
 		want   codes.Code
+		hangs  bool
 	}{
-		"lost":            {etcdtest.Lose(), codes.Unavailable},
-		"status":          {etcdtest.Fail(status.Error(codes.Canceled, "no")), codes.Canceled},
-		"etcd error":      {etcdtest.Fail(rpctypes.ErrTimeout), codes.Unavailable},
-		"wire error":      {etcdtest.Fail(rpctypes.ErrGRPCNoSpace), codes.ResourceExhausted},
-		"plain error":     {etcdtest.Fail(errors.New("plain")), codes.Unknown},
-		"no error":        {etcdtest.Fail(nil), codes.Unknown},
-		"stream reset":    {etcdtest.ResetStream(http2.ErrCodeCancel), codes.Canceled},
-		"hanging handler": {etcdtest.Hang(), codes.DeadlineExceeded},
+		"lost":            {etcdtest.Lose(), codes.Unavailable, false},
+		"status":          {etcdtest.Fail(status.Error(codes.Canceled, "no")), codes.Canceled, false},
+		"etcd error":      {etcdtest.Fail(rpctypes.ErrTimeout), codes.Unavailable, false},
+		"wire error":      {etcdtest.Fail(rpctypes.ErrGRPCNoSpace), codes.ResourceExhausted, false},
+		"plain error":     {etcdtest.Fail(errors.New("plain")), codes.Unknown, false},
+		"no error":        {etcdtest.Fail(nil), codes.Unknown, false},
+		"stream reset":    {etcdtest.ResetStream(http2.ErrCodeCancel), codes.Canceled, false},
+		"hanging handler": {etcdtest.Hang(), codes.Canceled, true},
 	} {
 		for when, after := range map[string]bool{"before": false, "after": true} {
 			t.Run(name+" "+when, func(t *testing.T) {
 				t.Parallel()
-				testInjection(t, f.answer, f.want, after)
+				testInjection(t, f.answer, f.want, f.hangs, after)
 			})
 		}
 	}
 }
 
-func testInjection(t *testing.T, answer etcdtest.Answer, want codes.Code, after bool) {
+func testInjection(t *testing.T, answer etcdtest.Answer, want codes.Code, hangs, after bool) {
 	c := etcdtest.New(t)
 	cli := onceOnly(t, c)
 	in, err := c.Inject(etcdtest.Fault{Method: etcdtest.MethodPut, Calls: 2, After: after, Answer: answer})
@@ -48,12 +49,17 @@ func testInjection(t *testing.T, answer etcdtest.Answer, want codes.Code, after 
 
 	_, err = cli.Get(soon(t), "key")
 	must(t, err)
-	for range 2 {
-		ctx := soon(t)
-		if want == codes.DeadlineExceeded {
-			ctx = short(t)
+	for i := range 2 {
+		write := func(ctx context.Context) error {
+			_, err := cli.Put(ctx, "key", "value")
+			return err
 		}
-		if _, err := cli.Put(ctx, "key", "value"); code(err) != want {
+		if hangs {
+			err = abandoned(t, "the fault", func() bool { return in.Fired() > i }, write)
+		} else {
+			err = write(soon(t))
+		}
+		if code(err) != want {
 			t.Errorf("got %v, want %v", err, want)
 		}
 	}
@@ -92,7 +98,7 @@ func TestFaultsWorkUnderTLS(t *testing.T) {
 
 func TestAFaultOfOneMemberSparesTheOthers(t *testing.T) {
 	t.Parallel()
-	c := etcdtest.New(t, etcdtest.WithMembers(3))
+	c := etcdtest.New(t, etcdtest.WithMembers(3), calm)
 	in, err := c.Inject(etcdtest.Fault{Member: c.Member(1), Calls: -1, Answer: etcdtest.Fail(rpctypes.ErrStopped)})
 	must(t, err)
 	for i, m := range c.Members() {

@@ -65,13 +65,26 @@ func version(t *testing.T, c *etcdtest.Cluster, key string) int64 {
 	return r.Kvs[0].Version
 }
 
+// abandoned makes a call that gets no answer, gives it up when the condition
+// holds, and returns its error.
+func abandoned(t *testing.T, what string, ok func() bool, call func(context.Context) error) error {
+	t.Helper()
+	ctx, cancel := context.WithCancel(soon(t))
+	defer cancel()
+	ended := make(chan error, 1)
+	go func() { ended <- call(ctx) }()
+	waitFor(t, what, ok)
+	cancel()
+	return <-ended
+}
+
 // code finds the gRPC code in what clientv3 returns.
 func code(err error) codes.Code {
 	if etcd, ok := errors.AsType[rpctypes.EtcdError](err); ok {
 		return etcd.Code()
 	}
-	if errors.Is(err, context.DeadlineExceeded) {
-		return codes.DeadlineExceeded
+	if errors.Is(err, context.Canceled) {
+		return codes.Canceled
 	}
 	return status.Code(err)
 }
@@ -97,14 +110,24 @@ func TestALinkFailsAndHeals(t *testing.T) {
 			c := etcdtest.New(t)
 			cli, l := onceOnly(t, c), c.Member(0).ClientLink()
 			must(t, f.fault(l))
-			if _, err := cli.Put(short(t), "key", "value"); err == nil {
+			write := func(ctx context.Context) error {
+				_, err := cli.Put(ctx, "key", "value")
+				return err
+			}
+			var err error
+			if f.applied > 0 {
+				err = abandoned(t, "the write", func() bool { return version(t, c, "key") > 0 }, write)
+			} else {
+				err = write(short(t))
+			}
+			if err == nil {
 				t.Error("the call went through")
 			}
 			if got := version(t, c, "key"); got != f.applied {
 				t.Errorf("the write was applied %d times, want %d", got, f.applied)
 			}
 			must(t, l.Heal())
-			_, err := c.Client(t).Get(soon(t), "key")
+			_, err = c.Client(t).Get(soon(t), "key")
 			must(t, err)
 			_, err = cli.Get(soon(t), "key", clientv3.WithSerializable())
 			if err != nil && code(err) != codes.Unavailable {
@@ -188,8 +211,8 @@ func TestDelayLetsMuchBeUnderWay(t *testing.T) {
 	t.Parallel()
 	c := etcdtest.New(t)
 	cli, l := onceOnly(t, c), c.Member(0).ClientLink()
-	must(t, l.Delay(etcdtest.Requests, 50*time.Millisecond))
-	const n = 200
+	const n, delay = 200, 250 * time.Millisecond
+	must(t, l.Delay(etcdtest.Requests, delay))
 	errs := make(chan error, n)
 	start := time.Now()
 	for range n {
@@ -201,7 +224,7 @@ func TestDelayLetsMuchBeUnderWay(t *testing.T) {
 	for range n {
 		must(t, <-errs)
 	}
-	if took := time.Since(start); took > n*50*time.Millisecond/4 {
+	if took := time.Since(start); took > n*delay/3 {
 		t.Errorf("%d calls at once took %v: they queued behind each other", n, took)
 	}
 	if got := version(t, c, "key"); got != n {

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+
+	"github.com/reprise-go/reprise/integration/etcdtest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -13,9 +15,21 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // soon bounds what should take milliseconds.
 func soon(t *testing.T) context.Context {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	t.Cleanup(cancel)
 	return ctx
+}
+
+// calm is the timing of etcd's own defaults, for clusters that are to have no
+// election because the machine is busy.
+var calm = etcdtest.WithTick(100*time.Millisecond, time.Second)
+
+// leader waits for the member that leads.
+func leader(t *testing.T, c *etcdtest.Cluster) *etcdtest.Member {
+	t.Helper()
+	m, err := c.WaitLeader(soon(t))
+	must(t, err)
+	return m
 }
 
 func must(t *testing.T, err error) {

@@ -98,21 +98,19 @@ func TestAnotherMemberLeadsAfterTheLeaderIsGone(t *testing.T) {
 			if !old.Running() {
 				must(t, old.Restart(soon(t)))
 			}
-			truth, err := c.Leader().Truth()
-			must(t, err)
-			_, err = truth.Put(soon(t), "key", "value")
-			must(t, err)
-			waitFor(t, "the old leader to follow", func() bool { return old.Server().AppliedIndex() >= c.Leader().Server().AppliedIndex() })
+			put(t, c.Client(t), "key", "value")
+			reached := leader(t, c).Server().AppliedIndex()
+			waitFor(t, "the old leader to follow", func() bool { return old.Server().AppliedIndex() >= reached })
 		})
 	}
 }
 
 func TestMoveLeaderMovesIt(t *testing.T) {
 	t.Parallel()
-	c := etcdtest.New(t, etcdtest.WithMembers(3))
+	c := etcdtest.New(t, etcdtest.WithMembers(3), calm)
 	for _, m := range c.Members() {
 		must(t, c.MoveLeader(soon(t), m))
-		if got := c.Leader(); got != m {
+		if got := leader(t, c); got != m {
 			t.Errorf("%s leads, want %s", got.Name(), m.Name())
 		}
 	}
@@ -120,8 +118,8 @@ func TestMoveLeaderMovesIt(t *testing.T) {
 
 func TestAnIsolatedMemberHasNoLeader(t *testing.T) {
 	t.Parallel()
-	c := etcdtest.New(t, etcdtest.WithMembers(3))
-	m := c.Leader()
+	c := etcdtest.New(t, etcdtest.WithMembers(3), calm)
+	m := leader(t, c)
 	must(t, c.Isolate(m))
 	waitFor(t, "the isolated leader to give up", func() bool { return m.Server().Leader() == 0 })
 	must(t, c.HealPeers())
