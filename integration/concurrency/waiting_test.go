@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync/atomic"
 	"testing"
-	"time"
 
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	raw "go.etcd.io/etcd/client/v3/concurrency"
+	"google.golang.org/grpc"
 
 	"github.com/reprise-go/reprise/etcdcall/concurrency"
 	"github.com/reprise-go/reprise/integration/etcdtest"
@@ -36,13 +38,13 @@ func TestAWaiterSurvivesCompactionAndReconnection(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			c := etcdtest.New(t)
+			var watches created
+			c := etcdtest.New(t, watches.option())
 			cli := c.Client(t)
 			_, err := truth(t, c).Put(soon(t), "lock/0", "")
 			must(t, err)
 			done := test.wait(cli)
-			until(t, "the waiter", func() bool { return len(keys(t, c, "lock/")) == 2 })
-			untilWatched(t, c, cli)
+			until(t, "the waiter's watch", func() bool { return watches.Load() > 0 })
 			for range 3 {
 				_, err = truth(t, c).Put(soon(t), "other", "")
 				must(t, err)
@@ -65,16 +67,27 @@ func TestAWaiterSurvivesCompactionAndReconnection(t *testing.T) {
 	}
 }
 
-// untilWatched waits until a watch that was asked for before must stand: clientv3
-// creates watches of the same kind one after another.
-func untilWatched(t *testing.T, c *etcdtest.Cluster, cli *clientv3.Client) {
-	t.Helper()
-	for range 3 {
-		created := <-cli.Watch(clientv3.WithRequireLeader(soon(t)), "x", clientv3.WithCreatedNotify())
-		must(t, created.Err())
-		created = <-cli.Watch(soon(t), "x", clientv3.WithCreatedNotify())
-		must(t, created.Err())
+// created counts the watches that members have created.
+type created struct{ atomic.Int64 }
+
+func (c *created) option() etcdtest.Option {
+	return etcdtest.WithServerOptions(grpc.ChainStreamInterceptor(
+		func(srv any, ss grpc.ServerStream, _ *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+			return handler(srv, &countedStream{ss, c})
+		}))
+}
+
+type countedStream struct {
+	grpc.ServerStream
+	watches *created
+}
+
+func (s *countedStream) SendMsg(m any) error {
+	err := s.ServerStream.SendMsg(m)
+	if r, ok := m.(*pb.WatchResponse); ok && r.Created && err == nil {
+		s.watches.Add(1)
 	}
+	return err
 }
 
 func lockInBackground(t *testing.T, lock func(context.Context) error) <-chan error {
@@ -125,7 +138,8 @@ func revision(t *testing.T, c *etcdtest.Cluster) int64 {
 
 func TestALockIsHandedOverWithOneRequest(t *testing.T) {
 	t.Parallel()
-	c := etcdtest.New(t)
+	var watches created
+	c := etcdtest.New(t, watches.option())
 	holder := concurrency.NewMutex(session(t, newClient(t, c)), "lock")
 	must(t, holder.Lock(soon(t)))
 	cli := newClient(t, c)
@@ -133,8 +147,7 @@ func TestALockIsHandedOverWithOneRequest(t *testing.T) {
 	n := counted(cli)
 	m := concurrency.NewMutex(s, "lock")
 	done := lockInBackground(t, m.Lock)
-	until(t, "the waiter", func() bool { return len(keys(t, c, "lock/")) == 2 })
-	untilWatched(t, c, cli)
+	until(t, "the waiter's watch", func() bool { return watches.Load() > 0 })
 	entered := n.txns.Load()
 	must(t, holder.Unlock(soon(t)))
 	must(t, <-done)
@@ -182,13 +195,15 @@ func TestAWaiterThatGaveUpIsPassedOver(t *testing.T) {
 	holder := concurrency.NewMutex(session(t, newClient(t, c)), "lock")
 	must(t, holder.Lock(soon(t)))
 	quitter := concurrency.NewMutex(session(t, newClient(t, c)), "lock")
-	ctx := within(t, 200*time.Millisecond)
+	ctx, giveUp := context.WithCancel(soon(t))
+	defer giveUp()
 	quit := make(chan error, 1)
 	go func() { quit <- quitter.Lock(ctx) }()
 	until(t, "the quitter", func() bool { return len(keys(t, c, "lock/")) == 2 })
 	last := concurrency.NewMutex(session(t, newClient(t, c)), "lock")
 	done := lockInBackground(t, last.Lock)
 	until(t, "the last", func() bool { return len(keys(t, c, "lock/")) == 3 })
+	giveUp()
 	if err := <-quit; err == nil {
 		t.Fatal("two holders")
 	}
@@ -248,7 +263,8 @@ func TestAKeyThatIsCreatedLateIsDeleted(t *testing.T) {
 	must(t, err)
 	lose(t, c, etcdtest.MethodTxn, 1)
 	m := concurrency.NewMutex(s, "lock")
-	ctx := within(t, 300*time.Millisecond)
+	ctx, giveUp := context.WithCancel(soon(t))
+	defer giveUp()
 	done := make(chan error, 1)
 	go func() { done <- m.Lock(ctx) }()
 	var key string
@@ -258,6 +274,7 @@ func TestAKeyThatIsCreatedLateIsDeleted(t *testing.T) {
 		}
 		return key != ""
 	})
+	giveUp()
 	if err := <-done; err == nil {
 		t.Fatal("two holders")
 	}
