@@ -2,6 +2,7 @@ package etcdcall
 
 import (
 	"context"
+	"sync/atomic"
 
 	"github.com/reprise-go/reprise/etcdcall/etcdstub"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -14,8 +15,9 @@ import (
 // requests, over a kvStub, which makes the calls. What the stub returns comes
 // up past clientv3 in a parcel.
 type kv struct {
-	built clientv3.KV
-	close func() // nil if there is nothing to close
+	built     clientv3.KV
+	close     func()      // nil if there is nothing to close
+	noStreams atomic.Bool // a server without RangeStream was met
 }
 
 func newKV(p *policy, conn grpc.ClientConnInterface) *kv {

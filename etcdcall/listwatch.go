@@ -5,13 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"iter"
-	"math"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"go.etcd.io/etcd/api/v3/mvccpb"
-	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/reprise-go/reprise"
@@ -24,8 +21,10 @@ import (
 // the difference to what it has handed out before, as events whose [Origin] is
 // [Resynced].
 //
-// It reads in pages, all at one revision. While it watches it holds each key
-// with its revision, but no values.
+// A list is read in parts of some megabytes, all at one revision: the first as a
+// page, the others from a stream where the server has RangeStream (etcd 3.7),
+// else as pages. While it watches it holds each key with its revision, but no
+// values.
 //
 // It ends by its context, by [ListWatch.Stop] or with an error, as a Watch does;
 // compaction and restores do not end it. The methods are safe for concurrent
@@ -39,31 +38,15 @@ type ListWatch struct {
 	stop     context.CancelCauseFunc
 	revision atomic.Int64
 
-	reading sync.Mutex // held by Next
-	known   map[string]knownKey
-	list    *listing // nil while watching
-	watch   *Watch   // nil before the first page
-	rest    *Changes // what a loop over events has left
-	page    int64    // how many keys to ask for at a time
-	least   int64    // page is no smaller, because smaller ones were overtaken
-	lists   uint64   // how many have begun
-}
-
-// knownKey is a key that was handed out and not deleted since.
-type knownKey struct {
-	revision int64
-	list     uint64 // the last list that had it
-}
-
-// listing is a list that is being read.
-type listing struct {
-	revision int64 // of all its pages; 0 before the first
-	cluster  uint64
-	from     string // the key to go on at
-	origin   Origin
-	// rewritten says that nothing known can be trusted: what has the same
-	// revision may be another value.
-	rewritten bool
+	reading   sync.Mutex // held by Next
+	known     map[string]knownKey
+	list      *listing     // nil while watching
+	watch     *Watch       // nil before the first page
+	rest      *Changes     // what a loop over events has left
+	page      int64        // how many keys to ask for at a time
+	least     int64        // page is no smaller, because smaller ones were overtaken
+	lists     uint64       // how many have begun
+	noStreams *atomic.Bool // the server has no RangeStream
 }
 
 // Origin says where the events of [Changes] come from.
@@ -94,15 +77,6 @@ func (o Origin) String() string {
 	}
 }
 
-// The number of keys in a page begins with firstPage and follows the size of
-// what was read, so that a page has some pageBytes, within the other bounds.
-const (
-	firstPage = 500
-	minPage   = 10
-	maxPage   = 20_000
-	pageBytes = 1 << 20
-)
-
 const forever = 10 * 365 * 24 * time.Hour
 
 // NewListWatch returns a ListWatch of key, or of the range that opts make of it,
@@ -128,14 +102,14 @@ func NewListWatchOf(ctx context.Context, kv clientv3.KV, w clientv3.Watcher, key
 	}
 	l := &ListWatch{
 		kv: kv, watcher: w, key: string(op.KeyBytes()), end: string(op.RangeBytes()), prevKV: op.IsPrevKV(),
-		known: make(map[string]knownKey), page: firstPage,
+		known: make(map[string]knownKey), page: firstPage, noStreams: streamsOf(kv),
 	}
 	l.ctx, l.stop = context.WithCancelCause(ctx)
 	l.begin(Listed, false)
 	return l, nil
 }
 
-// Next returns the next changes: pages of the first list, and then what
+// Next returns the next changes: parts of the first list, and then what
 // changes. If ctx ends first it returns an error that matches ctx's; the next
 // Next continues.
 func (l *ListWatch) Next(ctx context.Context) (*Changes, error) {
@@ -172,7 +146,7 @@ func (l *ListWatch) Next(ctx context.Context) (*Changes, error) {
 // error if there is another step to take first.
 func (l *ListWatch) step(ctx context.Context) (*Changes, error) {
 	if l.list != nil {
-		return l.readPage(ctx)
+		return l.readList(ctx)
 	}
 	c, err := l.watch.Next(ctx)
 	if err == nil {
@@ -239,118 +213,3 @@ func (l *ListWatch) Err() error {
 // Revision returns the revision of which everything has been handed out. It is
 // 0 before the first list is complete.
 func (l *ListWatch) Revision() int64 { return l.revision.Load() }
-
-// begin begins a list.
-func (l *ListWatch) begin(origin Origin, rewritten bool) {
-	if l.watch != nil {
-		l.watch.Stop()
-		l.watch = nil
-	}
-	l.lists++
-	l.list = &listing{from: l.key, origin: origin, rewritten: rewritten}
-}
-
-// readPage reads the next page of the list.
-func (l *ListWatch) readPage(ctx context.Context) (*Changes, error) {
-	list := l.list
-	opts := []clientv3.OpOption{clientv3.WithLimit(l.page), clientv3.WithRev(list.revision)}
-	if l.end != "" {
-		opts = append(opts, clientv3.WithRange(l.end))
-	}
-	resp, err := l.kv.Get(ctx, list.from, opts...)
-	switch {
-	case errors.Is(err, rpctypes.ErrCompacted), errors.Is(err, rpctypes.ErrFutureRev):
-		// The rest of the list is gone. Larger pages make sure that a
-		// list ends some time, however often the store is compacted.
-		l.least = max(l.least, min(4*l.page, math.MaxInt32))
-		l.page = l.least
-		l.begin(Resynced, list.rewritten || errors.Is(err, rpctypes.ErrFutureRev))
-		return nil, nil
-	case err != nil:
-		return nil, err
-	case list.revision != 0 && list.cluster != resp.Header.ClusterId:
-		l.begin(Resynced, true)
-		return nil, nil
-	}
-	if list.revision == 0 {
-		list.revision, list.cluster = resp.Header.Revision, resp.Header.ClusterId
-		// Begun now, the watch is not overtaken by compaction while the
-		// other pages are read.
-		if err := l.beginWatch(list.revision + 1); err != nil {
-			return nil, err
-		}
-	}
-	events := l.fromPage(resp.Kvs)
-	if resp.More {
-		list.from = string(resp.Kvs[len(resp.Kvs)-1].Key) + "\x00"
-	} else {
-		events = append(events, l.vanished()...)
-		l.list, l.least = nil, 0
-		l.revision.Store(list.revision)
-	}
-	if len(events) == 0 && resp.More {
-		return nil, nil
-	}
-	return &Changes{Events: events, Revision: l.revision.Load(), Origin: list.origin, More: resp.More}, nil
-}
-
-func (l *ListWatch) beginWatch(rev int64) error {
-	opts := []clientv3.OpOption{clientv3.WithRev(rev)}
-	if l.end != "" {
-		opts = append(opts, clientv3.WithRange(l.end))
-	}
-	if l.prevKV {
-		opts = append(opts, clientv3.WithPrevKV())
-	}
-	w, err := NewWatch(l.ctx, l.watcher, l.key, opts...)
-	if err != nil {
-		return err
-	}
-	l.watch = w
-	return nil
-}
-
-// fromPage returns puts of what is new in a page, and chooses the size of the
-// next one.
-func (l *ListWatch) fromPage(kvs []*mvccpb.KeyValue) []*clientv3.Event {
-	var events []*clientv3.Event
-	size := 0
-	for _, kv := range kvs {
-		size += len(kv.Key) + len(kv.Value)
-		before, ok := l.known[string(kv.Key)]
-		l.known[string(kv.Key)] = knownKey{revision: kv.ModRevision, list: l.lists}
-		if !ok || before.revision != kv.ModRevision || l.list.rewritten {
-			events = append(events, &clientv3.Event{Type: clientv3.EventTypePut, Kv: kv})
-		}
-	}
-	if int64(len(kvs)) == l.page {
-		l.page = max(min(max(l.page*pageBytes/int64(size+1), l.page/4, minPage), l.page*4, maxPage), l.least)
-	}
-	return events
-}
-
-// vanished returns deletions of what was known and is not in the list.
-func (l *ListWatch) vanished() []*clientv3.Event {
-	var events []*clientv3.Event
-	for key, k := range l.known {
-		if k.list != l.lists {
-			delete(l.known, key)
-			events = append(events, &clientv3.Event{
-				Type: clientv3.EventTypeDelete,
-				Kv:   &mvccpb.KeyValue{Key: []byte(key), ModRevision: l.list.revision},
-			})
-		}
-	}
-	return events
-}
-
-// note keeps account of what is known.
-func (l *ListWatch) note(events []*clientv3.Event) {
-	for _, ev := range events {
-		if ev.Type == clientv3.EventTypeDelete {
-			delete(l.known, string(ev.Kv.Key))
-		} else {
-			l.known[string(ev.Kv.Key)] = knownKey{revision: ev.Kv.ModRevision, list: l.lists}
-		}
-	}
-}
