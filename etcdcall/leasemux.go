@@ -19,13 +19,14 @@ type leaseMux struct {
 	remote pb.LeaseClient
 	grpc   []grpc.CallOption
 
-	mu      sync.Mutex
-	leases  map[int64]*keptLease
-	granted grants
-	cancel  context.CancelFunc // of the stream that is kept open; nil without leases
-	last    chan struct{}      // closed when the stream begun last has ended
-	closed  bool
-	running sync.WaitGroup
+	mu       sync.Mutex
+	leases   map[int64]*keptLease
+	granted  grants
+	revoking map[int64]int      // how many calls revoke a lease now
+	cancel   context.CancelFunc // of the stream that is kept open; nil without leases
+	last     chan struct{}      // closed when the stream begun last has ended
+	closed   bool
+	running  sync.WaitGroup
 
 	// Of the gRPC stream that is open; see leasestream.go.
 	abort  context.CancelCauseFunc
@@ -61,6 +62,7 @@ func newLeaseMux(remote pb.LeaseClient, s leaseSettings, callOpts []grpc.CallOpt
 		remote:        remote,
 		grpc:          callOpts,
 		leases:        make(map[int64]*keptLease),
+		revoking:      make(map[int64]int),
 		wake:          make(chan struct{}, 1),
 	}
 }
@@ -163,10 +165,14 @@ func (m *leaseMux) answerOverdue(l *keptLease) {
 	}
 }
 
-// lose ends all keepers of l.
+// lose ends all keepers of l. The answer to a renewal may overtake that of the
+// revocation which it tells of.
 func (m *leaseMux) lose(l *keptLease, reason LeaseReason, err error) {
 	if m.leases[l.id] != l {
 		return
+	}
+	if reason == LeaseGone && m.revoking[l.id] > 0 {
+		reason = LeaseRevoked
 	}
 	for k := range l.keepers {
 		m.end(k, &LeaseError{ID: clientv3.LeaseID(l.id), Reason: reason, Until: l.until, Err: err})
@@ -214,6 +220,21 @@ func (m *leaseMux) renewed(id int64, sent time.Time, ttl time.Duration) {
 	m.granted.add(id, sent, ttl)
 	if l := m.leases[id]; l != nil {
 		m.holds(l, sent, ttl)
+	}
+}
+
+// revoke notes that the client revokes a lease, until the function that it
+// returns is called.
+func (m *leaseMux) revoke(id int64) (answered func()) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.revoking[id]++
+	return func() {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		if m.revoking[id]--; m.revoking[id] == 0 {
+			delete(m.revoking, id)
+		}
 	}
 }
 

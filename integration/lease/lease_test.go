@@ -96,13 +96,15 @@ func TestAKeeperOutlivesTheTimeOfItsLease(t *testing.T) {
 	t.Parallel()
 	c := etcdtest.New(t)
 	cli := client(t, c.Config())
-	id := grant(t, cli, 1)
+	const ttl = 3 * time.Second
+	granted := time.Now()
+	id := grant(t, cli, int64(ttl/time.Second))
 	k := keep(t, cli, id)
-	if until := time.Until(k.Until()); until <= 0 || until > time.Second {
-		t.Errorf("right after the grant the lease is known to last for %v more, want up to 1s", until)
+	if until := k.Until(); !until.After(granted) || until.After(time.Now().Add(ttl)) {
+		t.Errorf("right after the grant the lease is known to last until %v after it, want up to %v", until.Sub(granted), ttl)
 	}
-	awaitRenewal(t, k, time.Now().Add(1500*time.Millisecond))
-	if k.TTL() != time.Second || k.ID() != id || k.Err() != nil {
+	awaitRenewal(t, k, granted.Add(2*ttl))
+	if k.TTL() != ttl || k.ID() != id || k.Err() != nil {
 		t.Errorf("got TTL %v, lease %x, error %v", k.TTL(), k.ID(), k.Err())
 	}
 }
@@ -156,6 +158,25 @@ func TestAKeeperSaysWhyItEnded(t *testing.T) {
 			k.Stop()
 		})
 	}
+}
+
+func TestAKeeperKnowsTheRevocationWhoseAnswerIsLate(t *testing.T) {
+	t.Parallel()
+	c := etcdtest.New(t)
+	cli := client(t, c.Config(), etcdcall.WithLeaseCheck(50*time.Millisecond))
+	k := keep(t, cli, grant(t, cli, 60))
+	_, err := c.Inject(etcdtest.Fault{Method: etcdtest.MethodRevoke, After: true, Answer: etcdtest.Hang()})
+	must(t, err)
+	revoked := make(chan error, 1)
+	go func() {
+		_, err := cli.Revoke(soon(t), k.ID())
+		revoked <- err
+	}()
+	if err := awaitEnd(t, k); !lost(etcdcall.LeaseRevoked)(err) {
+		t.Errorf("got %v", err)
+	}
+	c.Member(0).ClientLink().Reset()
+	must(t, <-revoked)
 }
 
 func lost(reason etcdcall.LeaseReason) func(err error) bool {
@@ -213,16 +234,20 @@ func TestNobodyBelievesInALeaseThatTheServerHasExpired(t *testing.T) {
 			}
 			ended, controlEnded := when(k.Done()), when(channel)
 			checks = append(checks, func() {
-				if believed, real := <-ended, <-expired; believed.After(real) {
-					t.Errorf("%s: the keeper believed in the lease for %v too long", name, believed.Sub(real))
+				believed, real := <-ended, <-expired
+				if until := k.Until(); until.After(real) {
+					t.Errorf("%s: the keeper promised the lease for %v too long", name, until.Sub(real))
+				}
+				if late := believed.Sub(real); late > busy {
+					t.Errorf("%s: the keeper believed in the lease for %v too long", name, late)
 				}
 				if !lost(etcdcall.LeaseExpired)(k.Err()) {
 					t.Errorf("%s: ended with %v", name, k.Err())
 				}
-				if !phase.control {
+				if !phase.control || dialTimeout == 2*time.Second { // where clientv3 is wrong for half a second
 					return
 				}
-				real := <-controlExpired
+				real = <-controlExpired
 				select {
 				case believed := <-controlEnded:
 					if !believed.After(real) {
@@ -238,6 +263,10 @@ func TestNobodyBelievesInALeaseThatTheServerHasExpired(t *testing.T) {
 		check()
 	}
 }
+
+// busy is how late a busy machine may let a goroutine look at the clock. What
+// clientv3 does wrong takes longer.
+const busy = 2 * time.Second
 
 // when tells when c is closed.
 func when[T any](c <-chan T) <-chan time.Time {
