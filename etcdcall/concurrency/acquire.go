@@ -3,8 +3,10 @@ package concurrency
 import (
 	"context"
 	"slices"
+	"sync/atomic"
 
 	"github.com/reprise-go/reprise/etcdcall"
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	v3 "go.etcd.io/etcd/client/v3"
 )
@@ -12,9 +14,10 @@ import (
 // acquire takes a place in the queue and waits until it is at the head:
 //
 //  1. create the key, bound to the session's lease, and read in the same
-//     transaction who is before it. If nobody is, that was all: one round trip.
-//     The creation is guarded by the key's absence, so that the transaction can
-//     be repeated after a lost response and finds what it has created.
+//     transaction who is before it; or, unless the lock is busy, create it if
+//     nobody is. If nobody is, that was all: one round trip. The creation is
+//     guarded by the key's absence, so that the transaction can be repeated
+//     after a lost response and finds what it has created.
 //  2. wait until the one before is gone. That is one event of one watch, and
 //     nobody else hears it.
 //  3. read who is before now, at that event's revision or later: it may have been
@@ -22,10 +25,14 @@ import (
 //     is there still, the claim is at the head. So it was at the head while acquire
 //     ran, by the word of the store.
 //  4. if any of that fails, the claim is abandoned: nothing of it stays behind.
-func (c *claim) acquire(ctx context.Context, value string) error {
+//
+// busy says that the last claim of the same kind had to wait, and is told of this
+// one.
+func (c *claim) acquire(ctx context.Context, value string, busy *atomic.Bool) error {
 	bound, release := c.term.bound(ctx)
 	defer release()
-	before, err := c.enter(bound, value)
+	before, err := c.enter(bound, value, !busy.Load())
+	busy.Store(before != nil)
 	for err == nil && before != nil {
 		var gone int64
 		if gone, err = c.await(bound, before); err == nil {
@@ -39,12 +46,12 @@ func (c *claim) acquire(ctx context.Context, value string) error {
 	return nil
 }
 
-// tryAcquire takes a place only if onlyIf holds in the store and it is at the
-// head, and returns ErrLocked otherwise.
-func (c *claim) tryAcquire(ctx context.Context, onlyIf v3.Cmp) error {
+// tryAcquire takes a place only if it is at the head, and returns ErrLocked
+// otherwise.
+func (c *claim) tryAcquire(ctx context.Context) error {
 	bound, release := c.term.bound(ctx)
 	defer release()
-	before, err := c.enter(bound, "", onlyIf)
+	before, err := c.enter(bound, "", true, nobody(c.rivals))
 	switch {
 	case err != nil:
 		c.abandon()
@@ -63,33 +70,53 @@ func (c *claim) tryAcquire(ctx context.Context, onlyIf v3.Cmp) error {
 // enter creates the key, or finds it if it exists, and returns the one that the
 // claim has to wait for, if any. If the comparisons of onlyIf do not hold, it
 // does neither, and c.rev stays 0.
-func (c *claim) enter(ctx context.Context, value string, onlyIf ...v3.Cmp) (before *mvccpb.KeyValue, err error) {
-	absent := append(slices.Clip(onlyIf), v3.Compare(v3.CreateRevision(c.key), "=", 0))
+//
+// If calm, the first attempt asks for less: to create the key if nobody is
+// before it. To read who that is would cost the server a tenth of the whole. The
+// answer that somebody is costs one more round trip, unless onlyIf says the same.
+func (c *claim) enter(ctx context.Context, value string, calm bool, onlyIf ...v3.Cmp) (before *mvccpb.KeyValue, err error) {
 	put := v3.OpPut(c.key, value, v3.WithLease(c.term.lease))
-	rivals := youngest(c.rivals)
 	resp, err := repeatable(ctx, func(ctx context.Context) (*v3.TxnResponse, error) {
-		resp, err := c.client().Txn(ctx).
-			If(absent...).
+		if calm {
+			calm = false
+			resp, err := c.note(c.client().Txn(ctx).If(nobody(c.rivals)).Then(put).Commit())
+			if err != nil || resp.Succeeded || len(onlyIf) > 0 {
+				return resp, err
+			}
+		}
+		rivals := youngest(c.rivals)
+		return c.note(c.client().Txn(ctx).
+			If(append(slices.Clip(onlyIf), created(c.key, pb.Compare_EQUAL, 0))...).
 			Then(put, rivals).
 			Else(v3.OpGet(c.key), rivals).
-			Commit()
-		if err != nil && etcdcall.OutcomeOf(err) != etcdcall.NotApplied {
-			c.uncertain = true
-		}
-		return resp, err
+			Commit())
 	})
 	if err != nil {
 		return nil, err
 	}
 	c.header = resp.Header
+	alone := len(resp.Responses) < 2
 	if resp.Succeeded {
 		c.rev = resp.Header.Revision
+	} else if alone {
+		return nil, nil
 	} else if kvs := resp.Responses[0].GetResponseRange().Kvs; len(kvs) > 0 {
 		c.existed, c.rev, c.value = true, kvs[0].CreateRevision, string(kvs[0].Value)
 	} else {
 		return nil, nil
 	}
+	if alone {
+		return nil, nil
+	}
 	return c.after(ctx, resp.Responses[1].GetResponseRange().Kvs)
+}
+
+// note notes whether the key may be created later.
+func (c *claim) note(resp *v3.TxnResponse, err error) (*v3.TxnResponse, error) {
+	if err != nil && etcdcall.OutcomeOf(err) != etcdcall.NotApplied {
+		c.uncertain = true
+	}
+	return resp, err
 }
 
 // after picks the one that the claim has to wait for from its youngest rivals.

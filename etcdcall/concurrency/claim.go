@@ -2,6 +2,7 @@ package concurrency
 
 import (
 	"context"
+	"sync"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	v3 "go.etcd.io/etcd/client/v3"
@@ -33,49 +34,84 @@ type claim struct {
 	// work is what is done for the claim in the background, if anything.
 	work *work
 
-	// ctx ends when the claim is given up or lost; the cause says which.
-	ctx context.Context
-	end context.CancelCauseFunc
-	// unguard ends the watch over the key, if there is one; guarded by the
-	// mutex of who holds the claim.
+	mu sync.Mutex
+	// over is why the claim was given up or lost, nil before.
+	over error
+	// held is the context of its holder, which ends then or with the term. It is
+	// nil until somebody asks for it.
+	held context.Context
+	stop context.CancelCauseFunc
+	// unguard ends the watch over the key, if there is one.
 	unguard func()
+}
+
+// context returns the context to hold the claim under. From the first call on
+// the claim hears of the deletion of its key.
+func (c *claim) context() context.Context {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.held == nil {
+		c.held, c.stop = context.WithCancelCause(c.term.ctx)
+		if c.over != nil {
+			c.stop(c.over)
+		} else {
+			lost := &LostError{Key: c.key, Rev: c.rev, Err: errDeleted}
+			c.unguard = c.queue.watch(c.key, c.rev, func(int64) { c.stop(lost) })
+		}
+	}
+	return c.held
 }
 
 // lose ends a claim whose key is gone.
 func (c *claim) lose(err error) {
-	c.end(&LostError{Key: c.key, Rev: c.rev, Err: err})
+	c.finish(&LostError{Key: c.key, Rev: c.rev, Err: err})
 }
 
-// loss returns why the claim is lost, or nil if it is not known to be.
+// give ends the claim of a holder who gives it up.
+func (c *claim) give() {
+	if unguard := c.finish(ErrLockReleased); unguard != nil {
+		unguard()
+	}
+}
+
+func (c *claim) finish(why error) (unguard func()) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.over = c.ended(); c.over == nil {
+		c.over = why
+	}
+	if c.stop != nil {
+		c.stop(c.over)
+	}
+	return c.unguard
+}
+
+// ended returns why the claim is over, or nil if it is not known to be.
+func (c *claim) ended() error {
+	switch {
+	case c.over != nil:
+		return c.over
+	case c.held != nil:
+		return context.Cause(c.held)
+	default:
+		return context.Cause(c.term.ctx)
+	}
+}
+
+// loss is ended for the holder, who has not given the claim up.
 func (c *claim) loss() error {
-	if c.ctx.Err() == nil {
-		return nil
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	why := c.ended()
+	if _, ok := why.(*SessionError); ok { //nolint:errorlint // the term's own end, not one that is wrapped
+		return &LostError{Key: c.key, Rev: c.rev, Err: why}
 	}
-	cause := context.Cause(c.ctx)
-	if _, ok := cause.(*SessionError); ok { //nolint:errorlint // the term's own end, not one that is wrapped
-		return &LostError{Key: c.key, Rev: c.rev, Err: cause}
-	}
-	return cause
+	return why
 }
 
 func (c *claim) client() *v3.Client { return c.queue.session.client }
 
 // own is true in the store while the key of c is there.
 func (c *claim) own() v3.Cmp {
-	return v3.Compare(v3.CreateRevision(c.key), "=", c.rev)
-}
-
-// guard makes the claim hear of the deletion of its key.
-func (c *claim) guard() {
-	if c.unguard == nil {
-		c.unguard = c.queue.watch(c.key, c.rev, func(int64) { c.lose(errDeleted) })
-	}
-}
-
-// give ends the claim of a holder who gives it up.
-func (c *claim) give() {
-	c.end(ErrLockReleased)
-	if c.unguard != nil {
-		c.unguard()
-	}
+	return created(c.key, pb.Compare_EQUAL, c.rev)
 }

@@ -54,7 +54,7 @@ func (b *DoubleBarrier) Enter(ctx context.Context) error {
 	c := b.s.claim(t, b.pfx, memberKind, memberKind)
 	ctx, release := t.bound(ctx)
 	defer release()
-	_, err = c.enter(ctx, "")
+	_, err = c.enter(ctx, "", false)
 	if err == nil {
 		err = b.awaitBegin(ctx, c)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"strconv"
 	"sync"
+	"sync/atomic"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	v3 "go.etcd.io/etcd/client/v3"
@@ -25,6 +26,8 @@ type Election struct {
 	mod    int64  // the revision of the leader's value, 0 if unknown
 	last   *claim // the last candidacy, which may still be on its way out
 	header *pb.ResponseHeader
+
+	busy atomic.Bool // see claim.acquire
 }
 
 // NewElection returns the election of the name pfx. Its keys lie under pfx + "/".
@@ -66,7 +69,7 @@ func (e *Election) Campaign(ctx context.Context, val string) error {
 	}
 	c := e.session.claimAs(t, e.prefix, e.prefix+strconv.FormatInt(int64(t.lease), 16))
 	c.uncertain = late
-	err = c.acquire(ctx, val)
+	err = c.acquire(ctx, val, &e.busy)
 	e.mu.Lock()
 	e.last = c
 	if err == nil {
@@ -152,8 +155,7 @@ func (e *Election) Ctx() context.Context {
 	if e.led == nil {
 		return endedContext
 	}
-	e.led.guard()
-	return e.led.ctx
+	return e.led.context()
 }
 
 // Key returns the leader's key if this Election was elected, "" otherwise.

@@ -3,6 +3,7 @@ package concurrency
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 
 	v3 "go.etcd.io/etcd/client/v3"
 )
@@ -14,6 +15,8 @@ type holder struct {
 	// leaving are claims that are given back in the background since their
 	// unlocking has failed.
 	leaving []*claim
+
+	busy atomic.Bool // see claim.acquire
 }
 
 // hold adds a claim that was acquired.
@@ -66,14 +69,10 @@ func (h *holder) leave(c *claim) {
 
 // context is that of the current claim.
 func (h *holder) context() context.Context {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	n := len(h.held)
-	if n == 0 {
-		return endedContext
+	if c := h.current(); c != nil {
+		return c.context()
 	}
-	h.held[n-1].guard()
-	return h.held[n-1].ctx
+	return endedContext
 }
 
 // token is that of the current claim.

@@ -70,6 +70,9 @@ func (q *queue) watch(key string, create int64, gone func(rev int64)) (end func(
 func (q *queue) newWatch(key string) *keyWatch {
 	w := &keyWatch{queue: q, key: key}
 	w.ctx, w.stop = context.WithCancel(q.session.life)
+	if q.watches == nil {
+		q.watches = make(map[string]*keyWatch)
+	}
 	q.watches[key] = w
 	q.retain()
 	what := followed{key: key, watch: []v3.OpOption{v3.WithFilterPut()}, get: []v3.OpOption{v3.WithKeysOnly()}}

@@ -48,7 +48,7 @@ func (m *Mutex) Lock(ctx context.Context) error {
 		return err
 	}
 	c := m.s.claim(t, m.pfx, "", "")
-	if err := c.acquire(ctx, ""); err != nil {
+	if err := c.acquire(ctx, "", &m.busy); err != nil {
 		return err
 	}
 	m.take(c)
@@ -64,7 +64,7 @@ func (m *Mutex) TryLock(ctx context.Context) error {
 		return err
 	}
 	c := m.s.claim(t, m.pfx, "", "")
-	if err := c.tryAcquire(ctx, nobody(m.pfx)); err != nil {
+	if err := c.tryAcquire(ctx); err != nil {
 		return err
 	}
 	m.take(c)

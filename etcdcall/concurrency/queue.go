@@ -1,10 +1,10 @@
 package concurrency
 
 import (
-	"context"
 	"strconv"
 	"sync"
 
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	v3 "go.etcd.io/etcd/client/v3"
 )
 
@@ -39,7 +39,7 @@ func (s *Session) retain(prefix string) *queue {
 	defer s.mu.Unlock()
 	q := s.queues[prefix]
 	if q == nil {
-		q = &queue{session: s, prefix: prefix, watches: make(map[string]*keyWatch)}
+		q = &queue{session: s, prefix: prefix}
 		s.queues[prefix] = q
 	}
 	q.refs++
@@ -83,9 +83,7 @@ func (s *Session) claimAs(t *term, prefix, key string) *claim {
 }
 
 func newClaim(q *queue, t *term, key string, slot int, rivals string) *claim {
-	c := &claim{queue: q, term: t, key: key, slot: slot, rivals: rivals}
-	c.ctx, c.end = context.WithCancelCause(t.ctx)
-	return c
+	return &claim{queue: q, term: t, key: key, slot: slot, rivals: rivals}
 }
 
 // vacate lets the name of c, whose key is certainly gone, be used again.
@@ -108,5 +106,16 @@ func youngest(prefix string, opts ...v3.OpOption) v3.Op {
 
 // nobody holds if there is no key under prefix.
 func nobody(prefix string) v3.Cmp {
-	return v3.Compare(v3.CreateRevision(prefix), "=", 0).WithPrefix()
+	none := created(prefix, pb.Compare_EQUAL, 0)
+	none.GetCompare().RangeEnd = []byte(v3.GetPrefixRangeEnd(prefix))
+	return none
+}
+
+// created compares the create revision of a key. It is what v3.Compare makes,
+// without the copies of it.
+func created(key string, is pb.Compare_CompareResult, rev int64) v3.Cmp {
+	cmp := v3.CreateRevision(key)
+	c := cmp.GetCompare()
+	c.Result, c.TargetUnion = is, &pb.Compare_CreateRevision{CreateRevision: rev}
+	return cmp
 }

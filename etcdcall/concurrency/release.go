@@ -21,10 +21,13 @@ const (
 
 // release deletes the key of c, and nothing but that key: one of the same name
 // that was created later stays.
+//
+// The comparison holds for a missing key too, so that no client takes it for a
+// guard and bounds the attempt a second time; see timed.
 func (c *claim) release(ctx context.Context) (finding, *pb.ResponseHeader, error) {
-	own := c.own()
+	own := created(c.key, pb.Compare_LESS, c.rev+1)
 	if c.rev == 0 {
-		own = v3.Compare(v3.CreateRevision(c.key), ">", 0)
+		own = created(c.key, pb.Compare_GREATER, 0)
 	}
 	attempts := 0
 	resp, err := repeatable(ctx, func(ctx context.Context) (*v3.TxnResponse, error) {
@@ -34,7 +37,7 @@ func (c *claim) release(ctx context.Context) (finding, *pb.ResponseHeader, error
 	switch {
 	case err != nil:
 		return 0, nil, err
-	case resp.Succeeded:
+	case resp.Succeeded && resp.Responses[0].GetResponseDeleteRange().Deleted > 0:
 		return deleted, resp.Header, nil
 	case attempts == 1:
 		return missing, resp.Header, nil

@@ -21,9 +21,23 @@ const attemptTimeout = 5 * time.Second
 // transaction whose comparisons see to it. It is repeated through every failure
 // that may pass, also when an attempt's outcome is unknown, until ctx ends.
 func repeatable[T any](ctx context.Context, request func(ctx context.Context) (T, error)) (T, error) {
-	return reprise.Do(ctx, request,
-		reprise.WithRetry(func() reprise.Retryer {
-			return reprise.OnAttemptTimeout(etcdcall.OnReads(pauses))
-		}),
-		reprise.WithAttemptTimeout(attemptTimeout))
+	return reprise.Do(ctx, func(ctx context.Context) (T, error) { return timed(ctx, request) }, repeatedly)
+}
+
+var repeatedly = reprise.WithRetry(func() reprise.Retryer {
+	return reprise.OnAttemptTimeout(etcdcall.OnReads(pauses))
+})
+
+// timed makes one attempt at a request. When its time is up, it is canceled: a
+// deadline would travel along with it and cost both sides more than all else
+// that this package adds to a request.
+func timed[T any](ctx context.Context, request func(ctx context.Context) (T, error)) (T, error) {
+	own, cancel := context.WithCancel(ctx)
+	defer cancel()
+	late := time.AfterFunc(attemptTimeout, cancel)
+	resp, err := request(own)
+	if !late.Stop() && err != nil && ctx.Err() == nil {
+		err = &reprise.AttemptTimeoutError{Timeout: attemptTimeout, Err: err}
+	}
+	return resp, err
 }

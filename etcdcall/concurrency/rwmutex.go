@@ -78,7 +78,7 @@ func (m *RWMutex) lock(ctx context.Context, h *holder, kind, rivals string) erro
 		return err
 	}
 	c := m.s.claim(t, m.pfx, kind, rivals)
-	if err := c.acquire(ctx, ""); err != nil {
+	if err := c.acquire(ctx, "", &h.busy); err != nil {
 		return err
 	}
 	h.hold(c)
@@ -91,7 +91,7 @@ func (m *RWMutex) tryLock(ctx context.Context, h *holder, kind, rivals string) e
 		return err
 	}
 	c := m.s.claim(t, m.pfx, kind, rivals)
-	if err := c.tryAcquire(ctx, nobody(m.pfx+rivals)); err != nil {
+	if err := c.tryAcquire(ctx); err != nil {
 		return err
 	}
 	h.hold(c)

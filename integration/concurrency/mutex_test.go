@@ -130,22 +130,41 @@ func TestALostResponseLeavesNoHalfHeldLock(t *testing.T) {
 		}
 	})
 
-	for name, steps := range map[string]func(*concurrency.Mutex) error{
-		"Lock":    func(m *concurrency.Mutex) error { return m.Lock(soon(t)) },
-		"TryLock": func(m *concurrency.Mutex) error { return m.TryLock(soon(t)) },
+	type handle struct{ take, give func(context.Context) error }
+	for name, of := range map[string]func(s *concurrency.Session, name string) handle{
+		"Lock": func(s *concurrency.Session, name string) handle {
+			m := concurrency.NewMutex(s, name)
+			return handle{m.Lock, m.Unlock}
+		},
+		"TryLock": func(s *concurrency.Session, name string) handle {
+			m := concurrency.NewMutex(s, name)
+			return handle{m.TryLock, m.Unlock}
+		},
+		"RLock": func(s *concurrency.Session, name string) handle {
+			m := concurrency.NewRWMutex(s, name)
+			return handle{m.RLock, m.RUnlock}
+		},
+		"TryRLock": func(s *concurrency.Session, name string) handle {
+			m := concurrency.NewRWMutex(s, name)
+			return handle{m.TryRLock, m.RUnlock}
+		},
+		"Campaign": func(s *concurrency.Session, name string) handle {
+			e := concurrency.NewElection(s, name)
+			return handle{func(ctx context.Context) error { return e.Campaign(ctx, "x") }, e.Resign}
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			m := concurrency.NewMutex(session(t, c.Client(t)), name)
+			h := of(session(t, c.Client(t)), name)
 			in := lose(t, c, etcdtest.MethodTxn, 2)
-			must(t, steps(m))
+			must(t, h.take(soon(t)))
 			if in.Fired() != 2 {
 				t.Fatalf("%d responses were lost", in.Fired())
 			}
-			if got := keys(t, c, name+"/"); len(got) != 1 || got[0] != m.Key() {
-				t.Fatalf("keys %v, want %v", got, m.Key())
+			if got := keys(t, c, name+"/"); len(got) != 1 {
+				t.Fatalf("keys %v", got)
 			}
 			lose(t, c, etcdtest.MethodTxn, 2)
-			must(t, m.Unlock(soon(t)))
+			must(t, h.give(soon(t)))
 			if got := keys(t, c, name+"/"); len(got) != 0 {
 				t.Fatalf("left behind: %v", got)
 			}

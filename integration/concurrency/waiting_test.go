@@ -97,6 +97,47 @@ func lockInBackground(t *testing.T, lock func(context.Context) error) <-chan err
 	return done
 }
 
+func TestWhatIsFreeIsTakenAndGivenBackInOneRequestEach(t *testing.T) {
+	t.Parallel()
+	c := etcdtest.New(t)
+	cli := newClient(t, c)
+	s, n := session(t, cli), counted(cli)
+	m, rw, e := concurrency.NewMutex(s, "mutex"), concurrency.NewRWMutex(s, "rw"), concurrency.NewElection(s, "election")
+	for _, h := range []struct {
+		name       string
+		take, give func(context.Context) error
+		token      func() int64
+	}{
+		{"Lock", m.Lock, m.Unlock, m.Token},
+		{"TryLock", m.TryLock, m.Unlock, m.Token},
+		{"Lock for writing", rw.Lock, rw.Unlock, rw.Token},
+		{"TryLock for writing", rw.TryLock, rw.Unlock, rw.Token},
+		{"Campaign", func(ctx context.Context) error { return e.Campaign(ctx, "x") }, e.Resign, e.Rev},
+	} {
+		last := int64(0)
+		for range 3 {
+			before := n.txns.Load()
+			must(t, h.take(soon(t)))
+			taken, token := n.txns.Load(), h.token()
+			must(t, h.give(soon(t)))
+			if took, gave := taken-before, n.txns.Load()-taken; took != 1 || gave != 1 {
+				t.Errorf("%s: %d and %d requests", h.name, took, gave)
+			}
+			if token <= last {
+				t.Errorf("%s: token %d after %d", h.name, token, last)
+			}
+			last = token
+		}
+	}
+	must(t, rw.RLock(soon(t)))
+	before := n.txns.Load()
+	must(t, rw.RLock(soon(t)))
+	must(t, rw.TryRLock(soon(t)))
+	if made := n.txns.Load() - before; made != 2 {
+		t.Errorf("two more readers: %d requests", made)
+	}
+}
+
 func TestTryLockOfAHeldLockIsOneRequestAndNoWrite(t *testing.T) {
 	t.Parallel()
 	c := etcdtest.New(t)
