@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"go.etcd.io/etcd/server/v3/etcdserver/api/rafthttp"
 	"golang.org/x/net/http2"
 )
 
@@ -81,6 +82,9 @@ func dial(target string) (*net.TCPConn, error) {
 func (c *conn) recognise(first *bufio.Reader) (framed, ok bool) {
 	if c.link.peer {
 		source, ok := readSource(first)
+		if isProbe(first) {
+			return false, false
+		}
 		c.link.mu.Lock()
 		defer c.link.mu.Unlock()
 		c.source = source
@@ -111,6 +115,16 @@ func readSource(r *bufio.Reader) (source string, ok bool) {
 			return h.Get("X-Server-From"), true
 		}
 	}
+}
+
+// isProbe tells whether a connection begins with a look at whether the member is
+// there. That does not say who looks, and the sender uses its connection for
+// messages of raft afterwards, which would so get past a cut. A member that is
+// refused a look only logs it, and dials again for messages.
+func isProbe(r *bufio.Reader) bool {
+	request := "GET " + rafthttp.ProbingPrefix
+	b, _ := r.Peek(min(r.Buffered(), len(request)))
+	return string(b) == request
 }
 
 // connect notes the member's end, unless the connection died meanwhile.

@@ -168,6 +168,16 @@ func TestTheSourceIsReadFromTheFirstRequest(t *testing.T) {
 			t.Errorf("%q: got %q, %v", in, got, ok)
 		}
 	}
+	for in, want := range map[string]bool{
+		"GET /raft/probing HTTP/1.1\r\n\r\n":              true,
+		"GET /raft/stream/msgapp/1 HTTP/1.1\r\n\r\n":      false,
+		"POST /raft HTTP/1.1\r\nX-Server-From: a\r\n\r\n": false,
+	} {
+		r := bufio.NewReader(bytes.NewReader([]byte(in)))
+		if _, ok := readSource(r); !ok || isProbe(r) != want {
+			t.Errorf("%q: want a probe: %v", in, want)
+		}
+	}
 	if _, ok := readSource(bufio.NewReader(bytes.NewReader([]byte("GET / HT")))); ok {
 		t.Error("a source was read from half a line")
 	}

@@ -6,8 +6,10 @@ import (
 	"net"
 	"syscall"
 	"testing"
+	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.etcd.io/etcd/server/v3/etcdserver/api/rafthttp"
 
 	"github.com/reprise-go/reprise/integration/etcdtest"
 )
@@ -124,6 +126,35 @@ func TestAnIsolatedMemberHasNoLeader(t *testing.T) {
 	waitFor(t, "the isolated leader to give up", func() bool { return m.Server().Leader() == 0 })
 	must(t, c.HealPeers())
 	waitFor(t, "the member to follow again", func() bool { return m.Server().Leader() != 0 })
+}
+
+// Members probe each other every few seconds, on connections that they use for
+// more.
+func TestAnIsolationLasts(t *testing.T) {
+	t.Parallel()
+	c := etcdtest.New(t, etcdtest.WithMembers(3), calm)
+	for _, m := range c.Members() {
+		must(t, c.Isolate(m))
+	}
+	for _, m := range c.Members() {
+		waitFor(t, "the member to have no leader", func() bool { return m.Server().Leader() == 0 })
+	}
+	term := c.Member(0).Server().Term()
+	over := time.After(rafthttp.ConnReadTimeout + time.Second)
+	for done := false; !done; {
+		for _, m := range c.Members() {
+			if s := m.Server(); s.Leader() != 0 || s.Term() != term {
+				t.Fatalf("%s has heard of others: leader %x, term %d after %d", m.Name(), uint64(s.Leader()), s.Term(), term)
+			}
+		}
+		select {
+		case <-over:
+			done = true
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+	must(t, c.HealPeers())
+	leader(t, c)
 }
 
 func TestALostQuorumComesBack(t *testing.T) {
