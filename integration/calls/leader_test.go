@@ -18,7 +18,7 @@ import (
 // that there is no leader.
 func withoutQuorum(t *testing.T) *etcdtest.Cluster {
 	t.Helper()
-	c := etcdtest.New(t, etcdtest.WithMembers(3))
+	c := etcdtest.New(t, etcdtest.WithMembers(3), calm)
 	must(t, second(truth(t, c).Put(soon(t), "k", "v")))
 	for _, m := range c.Members() {
 		waitForKey(t, m)
@@ -55,8 +55,10 @@ func waitForKey(t *testing.T, m *etcdtest.Member) {
 
 func TestWithoutAQuorum(t *testing.T) {
 	t.Parallel()
+	const patience = 3 * time.Second
 	c := withoutQuorum(t)
 	cli := client(t, c.Config())
+	must(t, second(cli.Get(soon(t), "k", clientv3.WithSerializable()))) // connects
 
 	t.Run("what any member can answer is answered", func(t *testing.T) {
 		for _, m := range c.Members() {
@@ -77,7 +79,7 @@ func TestWithoutAQuorum(t *testing.T) {
 		}
 	})
 	t.Run("a write is refused at once and known as not applied", func(t *testing.T) {
-		err := second(cli.Put(within(t, 500*time.Millisecond), "k", "w"))
+		err := second(cli.Put(within(t, patience), "k", "w"))
 		var stopped *reprise.Error
 		if etcdcall.OutcomeOf(err) != etcdcall.NotApplied || !errors.As(err, &stopped) || !errors.Is(err, context.DeadlineExceeded) {
 			t.Fatalf("outcome %v of %v", etcdcall.OutcomeOf(err), err)
@@ -88,7 +90,8 @@ func TestWithoutAQuorum(t *testing.T) {
 	})
 	t.Run("without requiring a leader its outcome is unknown", func(t *testing.T) {
 		any := client(t, c.Config(), etcdcall.WithoutRequireLeader())
-		err := second(any.Put(within(t, 500*time.Millisecond), "k", "w"))
+		must(t, second(any.Get(soon(t), "k", clientv3.WithSerializable()))) // connects
+		err := second(any.Put(within(t, patience), "k", "w"))
 		if etcdcall.OutcomeOf(err) != etcdcall.Unknown {
 			t.Errorf("outcome %v of %v", etcdcall.OutcomeOf(err), err)
 		}

@@ -18,9 +18,22 @@ import (
 // endpoint.
 func startLearner(t *testing.T, c *etcdtest.Cluster) string {
 	t.Helper()
+	admin := c.Client(t)
+	var err error
+	for range 5 { // until nobody else takes the port
+		var endpoint string
+		if endpoint, err = tryLearner(t, admin); err == nil {
+			return endpoint
+		}
+	}
+	t.Fatal(err)
+	return ""
+}
+
+func tryLearner(t *testing.T, admin *clientv3.Client) (endpoint string, err error) {
+	t.Helper()
 	reserved, err := reserve()
 	must(t, err)
-	admin := c.Client(t)
 	peer := "http://" + reserved
 	added, err := admin.MemberAddAsLearner(soon(t), []string{peer})
 	must(t, err)
@@ -41,10 +54,13 @@ func startLearner(t *testing.T, c *etcdtest.Cluster) string {
 		}
 	}
 	learner, err := embed.StartEtcd(cfg)
-	must(t, err)
+	if err != nil {
+		must(t, second(admin.MemberRemove(soon(t), added.Member.GetID())))
+		return "", err
+	}
 	t.Cleanup(learner.Close)
 	<-learner.Server.ReadyNotify()
-	return learner.Clients[0].Addr().String()
+	return learner.Clients[0].Addr().String(), nil
 }
 
 func TestACallThatALearnerRefusesGoesToAnotherEndpoint(t *testing.T) {

@@ -20,7 +20,11 @@ var campaign = flag.Bool("campaign", false, "run the tests that take long, and t
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // soon bounds what should take milliseconds.
-func soon(t testing.TB) context.Context { return within(t, 20*time.Second) }
+func soon(t testing.TB) context.Context { return within(t, time.Minute) }
+
+// calm is the timing of etcd's own defaults, for clusters that are to have no
+// election because the machine is busy.
+var calm = etcdtest.WithTick(100*time.Millisecond, time.Second)
 
 func within(t testing.TB, d time.Duration) context.Context {
 	t.Helper()

@@ -12,7 +12,7 @@ import (
 
 func TestClientCertificates(t *testing.T) {
 	t.Parallel()
-	c := etcdtest.New(t, etcdtest.WithMembers(3), etcdtest.WithClientCertificates(), etcdtest.WithAuth("secret"))
+	c := etcdtest.New(t, etcdtest.WithMembers(3), calm, etcdtest.WithClientCertificates(), etcdtest.WithAuth("secret"))
 	cfg := c.Config()
 	cfg.Username, cfg.Password = "", "" // the certificate says who it is
 	cli := client(t, cfg)
@@ -23,13 +23,15 @@ func TestClientCertificates(t *testing.T) {
 	must(t, second(c.Client(t).UserAdd(soon(t), "somebody", "else")))
 	must(t, second(cli.Put(soon(t), "k", "w")))
 
-	must(t, c.Leader().Kill())
+	leader, err := c.WaitLeader(soon(t))
+	must(t, err)
+	must(t, leader.Kill())
 	must(t, second(cli.Get(soon(t), "k")))
 	must(t, second(cli.Put(soon(t), "k", "x")))
 
 	cfg.TLS.Certificates = nil
 	stranger := client(t, clientv3.Config{Endpoints: cfg.Endpoints, TLS: cfg.TLS})
-	err := second(stranger.Put(within(t, 300*time.Millisecond), "k", "y"))
+	err = second(stranger.Put(within(t, 300*time.Millisecond), "k", "y"))
 	if etcdcall.OutcomeOf(err) != etcdcall.NotApplied {
 		t.Errorf("without a certificate: outcome %v of %v", etcdcall.OutcomeOf(err), err)
 	}
