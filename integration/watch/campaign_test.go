@@ -155,50 +155,6 @@ func (s *spectator) ends(events []*clientv3.Event) bool {
 	return string(last.Kv.Key) == endKey && (last.Type == clientv3.EventTypeDelete || s.match != nil)
 }
 
-// historian reads the history before it compacts it, so that nothing is lost to
-// the log.
-type historian struct {
-	cluster *etcdtest.Cluster
-	log     check.Log
-	next    int64
-	behind  []int64 // revisions read, the latest last
-}
-
-// look reads up to now and compacts what is older than twenty looks.
-func (h *historian) look(ctx context.Context) error {
-	truth, until, err := h.mark(ctx)
-	if err != nil {
-		return err
-	}
-	log, err := check.ReadLog(ctx, truth, prefix, h.next, until)
-	if err != nil {
-		return err
-	}
-	h.log.Events = append(h.log.Events, log.Events...)
-	h.next = until + 1
-	if h.behind = append(h.behind, until); len(h.behind) > 20 {
-		_, err = truth.Compact(ctx, h.behind[len(h.behind)-20])
-	}
-	return err
-}
-
-// mark writes a key, to have an event to read up to.
-func (h *historian) mark(ctx context.Context) (*clientv3.Client, int64, error) {
-	leader, err := h.cluster.WaitLeader(ctx)
-	if err != nil {
-		return nil, 0, err
-	}
-	truth, err := leader.Truth()
-	if err != nil {
-		return nil, 0, err
-	}
-	r, err := truth.Put(ctx, prefix+"mark", "")
-	if err != nil {
-		return nil, 0, err
-	}
-	return truth, r.Header.Revision, nil
-}
-
 // runEvery calls f until ctx ends; its errors are those of a cluster under
 // faults.
 func runEvery(ctx context.Context, d time.Duration, f func(ctx context.Context) error) {
@@ -357,25 +313,4 @@ func runCampaign(t *testing.T, members, wanted int, seed uint64) {
 		t.Logf("%s: %d watches", s.name, len(s.watches))
 	}
 	t.Logf("%d changes, %d given to %d watchers, the last revision %d", len(h.log.Events), given, len(all), until)
-}
-
-// finish heals everything, ends the watchers and completes the log. It returns
-// the last revision.
-func finish(t *testing.T, c *etcdtest.Cluster, h *historian) int64 {
-	t.Helper()
-	for _, m := range c.Members() {
-		must(t, m.ClientLink().Heal())
-		if !m.Running() {
-			must(t, m.Restart(soon(t)))
-		}
-	}
-	must(t, c.HealPeers())
-	put(t, truth(t, c), lastKey, "")
-	put(t, truth(t, c), endKey, "")
-	d, err := truth(t, c).Delete(soon(t), endKey)
-	must(t, err)
-	log, err := check.ReadLog(soon(t), truth(t, c), prefix, h.next, d.Header.Revision)
-	must(t, err)
-	h.log.Events = append(h.log.Events, log.Events...)
-	return d.Header.Revision
 }

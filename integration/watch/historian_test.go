@@ -1,0 +1,128 @@
+package watch_test
+
+import (
+	"context"
+	"slices"
+	"testing"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/reprise-go/reprise"
+	"github.com/reprise-go/reprise/integration/check"
+	"github.com/reprise-go/reprise/integration/etcdtest"
+)
+
+// historian reads the history before it compacts it, so that nothing is lost to
+// the log.
+type historian struct {
+	cluster *etcdtest.Cluster
+	log     check.Log
+	next    int64
+	behind  []int64 // revisions read, the latest last
+}
+
+// look reads up to now and compacts what is older than twenty looks.
+func (h *historian) look(ctx context.Context) error {
+	truth, until, err := h.mark(ctx)
+	if err != nil {
+		return err
+	}
+	log, err := check.ReadLog(ctx, truth, prefix, h.next, until)
+	if err != nil {
+		return err
+	}
+	h.log.Events = append(h.log.Events, log.Events...)
+	h.next = until + 1
+	if h.behind = append(h.behind, until); len(h.behind) > 20 {
+		_, err = truth.Compact(ctx, h.behind[len(h.behind)-20])
+	}
+	return err
+}
+
+// mark writes a key, to have an event to read up to.
+func (h *historian) mark(ctx context.Context) (*clientv3.Client, int64, error) {
+	leader, err := h.cluster.WaitLeader(ctx)
+	if err != nil {
+		return nil, 0, err
+	}
+	truth, err := leader.Truth()
+	if err != nil {
+		return nil, 0, err
+	}
+	r, err := truth.Put(ctx, prefix+"mark", "")
+	if err != nil {
+		return nil, 0, err
+	}
+	return truth, r.Header.Revision, nil
+}
+
+// finish heals everything, ends the watchers and completes the log. It returns
+// the last revision.
+func finish(t *testing.T, c *etcdtest.Cluster, h *historian) int64 {
+	t.Helper()
+	for _, m := range c.Members() {
+		must(t, m.ClientLink().Heal())
+		if !m.Running() {
+			must(t, m.Restart(soon(t)))
+		}
+	}
+	must(t, c.HealPeers())
+	// A machine that is busy changes leaders without being asked to, so each
+	// of these is made until it succeeds, and does the same when made again.
+	for _, change := range []func(ctx context.Context, truth *clientv3.Client) error{
+		func(ctx context.Context, truth *clientv3.Client) error {
+			return second(truth.Put(ctx, lastKey, ""))
+		},
+		func(ctx context.Context, truth *clientv3.Client) error {
+			missing := clientv3.Compare(clientv3.CreateRevision(endKey), "=", 0)
+			return second(truth.Txn(ctx).If(missing).Then(clientv3.OpPut(endKey, "")).Commit())
+		},
+		func(ctx context.Context, truth *clientv3.Client) error {
+			return second(truth.Delete(ctx, endKey))
+		},
+		func(ctx context.Context, _ *clientv3.Client) error {
+			truth, mark, err := h.mark(ctx)
+			if err != nil {
+				return err
+			}
+			log, err := check.ReadLog(ctx, truth, prefix, h.next, mark)
+			if err == nil {
+				h.log.Events = append(h.log.Events, log.Events...)
+			}
+			return err
+		},
+	} {
+		until(t, c, change)
+	}
+	for _, ev := range slices.Backward(h.log.Events) {
+		if string(ev.Kv.Key) == endKey && ev.Type == clientv3.EventTypeDelete {
+			return ev.Kv.ModRevision
+		}
+	}
+	t.Fatal("the log does not have the end")
+	return 0
+}
+
+func second[T any](_ T, err error) error { return err }
+
+// until calls f with a client that no fault touches until it succeeds.
+func until(t *testing.T, c *etcdtest.Cluster, f func(ctx context.Context, truth *clientv3.Client) error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	err := reprise.Invoke(ctx, func(ctx context.Context, _ reprise.CallSettings) error {
+		leader, err := c.WaitLeader(ctx)
+		if err != nil {
+			return err
+		}
+		truth, err := leader.Truth()
+		if err != nil {
+			return err
+		}
+		return f(ctx, truth)
+	}, reprise.WithRetry(func() reprise.Retryer {
+		return reprise.OnErrorFunc(reprise.Backoff{}, func(error) bool { return true })
+	}))
+	must(t, err)
+}
