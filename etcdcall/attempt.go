@@ -43,6 +43,7 @@ type attempt struct {
 	leader    bool   // the server is to refuse it while it knows of no leader
 	tokenTime uint64 // of tokenClock, before it was sent
 	failed    *attemptError
+	bounded   bounded
 }
 
 type attemptKey struct{}
@@ -121,40 +122,57 @@ func oversized(err error, req any, opts []grpc.CallOption) bool {
 // refresh, which says nothing about the request.
 type recordingConn struct {
 	grpc.ClientConnInterface
-	leader bool // methods that need a leader ask for it
+	needs map[string]attemptNeeds // by method
+}
+
+// attemptNeeds are what the attempts of a method are made with.
+type attemptNeeds struct {
+	leader   bool      // servers are to refuse them while they know of no leader
+	patience *patience // that bounds them; nil for none
 }
 
 // Invoke implements grpc.ClientConnInterface.
 func (c recordingConn) Invoke(ctx context.Context, method string, args, reply any, opts ...grpc.CallOption) error {
-	leader := c.leader && methods[method].leader != leaderNever
-	return recordedAttempt(ctx, leader, func(ctx context.Context) error {
+	return recordedAttempt(ctx, c.needs[method], func(ctx context.Context) error {
 		return c.ClientConnInterface.Invoke(ctx, method, args, reply, opts...)
 	})
 }
 
-func recordedAttempt(ctx context.Context, leader bool, attemptIt func(context.Context) error) error {
-	record := &attempt{Context: ctx, leader: leader, tokenTime: tokenClock.Load()}
+func recordedAttempt(ctx context.Context, needs attemptNeeds, attemptIt func(context.Context) error) error {
+	record := &attempt{Context: ctx, leader: needs.leader, tokenTime: tokenClock.Load()}
+	if needs.patience == nil {
+		return record.result(attemptIt(record))
+	}
+	record.Context = needs.patience.begin(ctx, &record.bounded)
 	err := attemptIt(record)
-	if err == nil || record.failed == nil {
+	over := needs.patience.end(&record.bounded)
+	if err = record.result(err); err != nil && over {
+		return needs.patience.overdue(ctx, err)
+	}
+	return err
+}
+
+// result returns the error of the attempt for the one that came back.
+func (a *attempt) result(err error) error {
+	if err == nil || a.failed == nil {
 		return err
 	}
-	if _, own := errors.AsType[*attemptError](err); !own || !errors.Is(err, record.failed) {
-		record.failed.refresh = err
+	if _, own := errors.AsType[*attemptError](err); !own || !errors.Is(err, a.failed) {
+		a.failed.refresh = err
 	}
-	return record.failed
+	return a.failed
 }
 
 // recorded makes one attempt by stub under a record of its own, for stubs whose
 // connection does not do it.
 func recorded[Req, Resp any](stub unaryStub[Req, Resp]) unaryStub[Req, Resp] {
-	return recordedFor(stub, false)
+	return recordedWith(stub, attemptNeeds{})
 }
 
-// recordedFor is recorded for a call that may be meant for servers only that
-// know of a leader.
-func recordedFor[Req, Resp any](stub unaryStub[Req, Resp], leader bool) unaryStub[Req, Resp] {
+// recordedWith is recorded for attempts that need more.
+func recordedWith[Req, Resp any](stub unaryStub[Req, Resp], needs attemptNeeds) unaryStub[Req, Resp] {
 	return func(ctx context.Context, req *Req, opts ...grpc.CallOption) (resp *Resp, err error) {
-		err = recordedAttempt(ctx, leader, func(ctx context.Context) error {
+		err = recordedAttempt(ctx, needs, func(ctx context.Context) error {
 			resp, err = stub(ctx, req, opts...)
 			return err
 		})

@@ -46,8 +46,6 @@ type slot struct {
 	id  *identity
 	key []byte
 	seq uint64 // the highest number used
-
-	underWay atomic.Pointer[underWay]
 }
 
 // The errors of attempts that were not made. They are statuses, so that the
@@ -126,7 +124,6 @@ func (k *keeper) newIdentity(ctx context.Context) (*identity, error) {
 	}
 	k.work.Go(func() { id.keepAlive(own) })
 	k.work.Go(func() { id.fence(own) })
-	k.work.Go(func() { id.endAttempts(own) })
 	return id, nil
 }
 

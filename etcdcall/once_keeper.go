@@ -81,7 +81,7 @@ func newKeeper(p *policy, kv pb.KVClient, lease pb.LeaseClient) *keeper {
 			*r.sent = k.elapsed()
 			return renewOnce(ctx, lease, r.req, opts...)
 		})
-	send := recordedFor(kv.Txn, !p.anyLeader)
+	send := recordedWith(kv.Txn, attemptNeeds{leader: !p.anyLeader, patience: p.patience})
 	k.guarded = bindOptions(p, p.untimed(read), pb.KV_Txn_FullMethodName,
 		func(ctx context.Context, c *onceCall, opts ...grpc.CallOption) (*pb.TxnResponse, error) {
 			return c.attempt(ctx, send, opts)

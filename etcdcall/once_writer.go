@@ -54,10 +54,7 @@ func (c *onceCall) attempt(ctx context.Context, send unaryStub[pb.TxnRequest, pb
 	if err := c.slot.id.state(); err != nil {
 		return nil, err
 	}
-	err = c.slot.patiently(ctx, func(ctx context.Context) (err error) {
-		resp, err = send(ctx, c.req, opts...)
-		return err
-	})
+	resp, err = send(ctx, c.req, opts...)
 	if err != nil && OutcomeOf(err) != NotApplied {
 		c.open = err
 		// A server that is out of space has finished with the request.

@@ -25,7 +25,7 @@ func inBubble(t *testing.T, test func(t *testing.T, w *onceWriter, s *store), op
 	synctest.Test(t, func(t *testing.T) {
 		s := newStore()
 		set := newSettings([]Option{WithExactlyOnce("once/", opts...)})
-		p := &policy{settings: set, cli: &clientv3.Client{}}
+		p := &policy{settings: set, patience: newPatience(set.attemptTimeout), cli: &clientv3.Client{}}
 		w := newOnceWriter(p, s, s, newBlindWriter(p, storeConn{s: s}))
 		defer w.close()
 		test(t, w, s)
@@ -120,7 +120,7 @@ func TestAnAttemptWithoutAnAnswerEndsAndIsRepeated(t *testing.T) {
 				t.Fatal(err)
 			}
 			took := time.Since(began)
-			least, most := 2*DefaultAttemptTimeout, 2*(DefaultAttemptTimeout*5/4+time.Second)
+			least, most := 2*DefaultAttemptTimeout, 2*(DefaultAttemptTimeout+time.Second)
 			if took < least || took > most || s.get("k").GetVersion() != 1 {
 				t.Errorf("took %v, the store has %v", took, s.get("k"))
 			}

@@ -65,7 +65,7 @@ func WithBackoff(bo reprise.Backoff) Option {
 // by default to [DefaultAttemptTimeout]: that is what a black-holed endpoint
 // costs such a call before it goes on to the next one. Raise it where single
 // reads take longer, such as ranges of very many keys. Zero and negative values
-// remove the bound. An attempt of an exactly-once write may take a quarter more.
+// remove the bound.
 //
 // Blind writes have no attempt timeout, since to cut one makes its outcome
 // unknown: they end by their context, or when keepalive finds the connection

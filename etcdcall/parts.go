@@ -65,7 +65,7 @@ func Wrap(cli *clientv3.Client, opts ...Option) (*Parts, error) {
 }
 
 func newParts(cli *clientv3.Client, s settings) *Parts {
-	p := &policy{settings: s, cli: cli, grpc: grpcOptionsOf(cli)}
+	p := &policy{settings: s, patience: newPatience(s.attemptTimeout), cli: cli, grpc: grpcOptionsOf(cli)}
 	conn := cli.ActiveConnection()
 	kv := newKV(p, conn)
 	return &Parts{

@@ -35,6 +35,9 @@ func (c class) String() string {
 	return [...]string{"read", "idempotent write", "guarded write", "blind write", "once", "stream"}[c]
 }
 
+// bounded reports whether an attempt that takes too long is ended and repeated.
+func (c class) bounded() bool { return c == read || c == idempotentWrite || c == guardedWrite }
+
 // policy is how one client makes its calls. It is not changed once made, but
 // for its budget.
 type policy struct {
@@ -43,6 +46,7 @@ type policy struct {
 	// server says that there is too much to do already. All other failures may
 	// be an election, during which every call fails; they do not count.
 	overload reprise.Throttle
+	patience *patience // of attempts; nil if they may take as long as they like
 	cli      *clientv3.Client
 	grpc     []grpc.CallOption
 }
@@ -67,7 +71,7 @@ func bind[Req, Resp any](p *policy, c class, method string, stub unaryStub[Req, 
 
 // bindLed is bind for calls that need a leader.
 func bindLed[Req, Resp any](p *policy, c class, method string, stub unaryStub[Req, Resp]) bound[Req, Resp] {
-	b := bindOptions(p, p.options(c), method, recordedFor(stub, !p.anyLeader))
+	b := bindOptions(p, p.options(c), method, recordedWith(stub, attemptNeeds{leader: !p.anyLeader}))
 	b.class = c
 	return b
 }
@@ -121,18 +125,10 @@ func (b *bound[Req, Resp]) do(ctx context.Context, req *Req) (*Resp, error) {
 // options are the call options for methods of class c.
 func (p *policy) options(c class) []reprise.CallOption {
 	opts := p.untimed(c)
-	if c == read || c == idempotentWrite || c == guardedWrite {
+	if c.bounded() {
 		opts = append(opts, reprise.WithAttemptTimeout(p.attemptTimeout))
 	}
 	return opts
-}
-
-// long are the call options of m for calls that may take longer than an attempt.
-func (p *policy) long(m *method) []reprise.CallOption {
-	if m.unhurried {
-		return p.untimed(m.class)
-	}
-	return p.options(m.class)
 }
 
 // untimed are the call options for methods of class c, but for a bound on each

@@ -29,22 +29,39 @@ type kind struct {
 
 // newService makes the clients of a service over conn.
 func newService[C any](p *policy, conn grpc.ClientConnInterface, k kind, client func(grpc.ClientConnInterface, optionsOf) C) service[C] {
-	conn = recordingConn{ClientConnInterface: conn, leader: !p.anyLeader && !k.local}
-	classOf := func(name string) *method {
-		m := *methods[name]
-		if name == pb.KV_Txn_FullMethodName {
-			m.class = k.txn
-		}
-		return &m
-	}
+	short := recordingConn{ClientConnInterface: conn, needs: p.needs(k, false)}
+	long := recordingConn{ClientConnInterface: conn, needs: p.needs(k, true)}
+	untimed := func(name string) []reprise.CallOption { return p.untimed(k.classOf(methods[name])) }
 	return service[C]{
 		policy: p,
-		short:  client(conn, func(name string) []reprise.CallOption { return p.untimed(classOf(name).class) }),
-		long:   client(conn, func(name string) []reprise.CallOption { return p.long(classOf(name)) }),
-		endless: client(conn, func(name string) []reprise.CallOption {
-			return append(p.long(classOf(name)), reprise.WithMaxElapsed(p.maxElapsed))
+		short:  client(short, untimed),
+		long:   client(long, untimed),
+		endless: client(long, func(name string) []reprise.CallOption {
+			return append(untimed(name), reprise.WithMaxElapsed(p.maxElapsed))
 		}),
 	}
+}
+
+// classOf returns the class of a method of a service of this kind.
+func (k kind) classOf(m *method) class {
+	if m.name == pb.KV_Txn_FullMethodName {
+		return k.txn
+	}
+	return m.class
+}
+
+// needs says what the attempts of each method are made with, in calls that may
+// last longer than an attempt or not.
+func (p *policy) needs(k kind, long bool) map[string]attemptNeeds {
+	needs := make(map[string]attemptNeeds, len(methods))
+	for name, m := range methods {
+		n := attemptNeeds{leader: !p.anyLeader && !k.local && m.leader != leaderNever}
+		if long && !m.unhurried && k.classOf(m).bounded() {
+			n.patience = p.patience
+		}
+		needs[name] = n
+	}
+	return needs
 }
 
 // bindMethod binds an RPC as methodTable says.
