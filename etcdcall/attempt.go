@@ -43,7 +43,12 @@ type attempt struct {
 	leader    bool   // the server is to refuse it while it knows of no leader
 	tokenTime uint64 // of tokenClock, before it was sent
 	failed    *attemptError
-	bounded   bounded
+}
+
+// boundedAttempt is the record of an attempt that a patience bounds.
+type boundedAttempt struct {
+	attempt
+	bounded
 }
 
 type attemptKey struct{}
@@ -139,17 +144,15 @@ func (c recordingConn) Invoke(ctx context.Context, method string, args, reply an
 }
 
 func recordedAttempt(ctx context.Context, needs attemptNeeds, attemptIt func(context.Context) error) error {
-	record := &attempt{Context: ctx, leader: needs.leader, tokenTime: tokenClock.Load()}
-	if needs.patience == nil {
-		return record.result(attemptIt(record))
+	if needs.patience != nil {
+		return needs.patience.attempt(&boundedAttempt{attempt: newAttempt(ctx, needs)}, attemptIt)
 	}
-	record.Context = needs.patience.begin(ctx, &record.bounded)
-	err := attemptIt(record)
-	over := needs.patience.end(&record.bounded)
-	if err = record.result(err); err != nil && over {
-		return needs.patience.overdue(ctx, err)
-	}
-	return err
+	record := newAttempt(ctx, needs)
+	return record.result(attemptIt(&record))
+}
+
+func newAttempt(ctx context.Context, needs attemptNeeds) attempt {
+	return attempt{Context: ctx, leader: needs.leader, tokenTime: tokenClock.Load()}
 }
 
 // result returns the error of the attempt for the one that came back.

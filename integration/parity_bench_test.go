@@ -3,7 +3,6 @@ package integration_test
 import (
 	"context"
 	"fmt"
-	"math/rand/v2"
 	"net/url"
 	"strings"
 	"sync"
@@ -21,17 +20,17 @@ import (
 const (
 	// turn is how long one client works before the other takes its turn.
 	turn = 25 * time.Millisecond
-	// patience is the deadline of the calls. It is below the default attempt
-	// timeout of reads, as most deadlines of single calls are, so that a read
-	// needs no timer of its own.
-	patience = 3 * time.Second
+	// short is a deadline below the default attempt timeout of reads, as most
+	// deadlines of single calls are. Under long, and without a deadline, each
+	// attempt of a read is bounded besides.
+	short, long = 3 * time.Second, time.Minute
 )
 
 // BenchmarkCallsBesideClientv3 compares the throughput of plain calls through
-// etcdcall with that of clientv3 alone. Both take turns on the same member, in
-// random order, over direct connections; one iteration is a turn of each. Run it
-// for hundreds, each of which is a round; short turns keep what else the machine
-// does apart from the comparison:
+// etcdcall with that of clientv3 alone. Both take turns on the same member over
+// direct connections; one iteration is two turns of each, so that each begins
+// once. Run it for hundreds, each of which is a round; short turns keep what else
+// the machine does apart from the comparison:
 //
 //	go test -run xxx -bench CallsBesideClientv3 -benchtime 300x .
 //
@@ -51,61 +50,76 @@ func BenchmarkCallsBesideClientv3(b *testing.B) {
 	defer func() { _ = ours.Close() }()
 
 	value := strings.Repeat("v", 128)
-	for _, call := range []struct {
+	put := func(ctx context.Context, kv clientv3.KV, key string) error {
+		_, err := kv.Put(ctx, key, value)
+		return err
+	}
+	get := func(ctx context.Context, kv clientv3.KV, key string) error {
+		_, err := kv.Get(ctx, key)
+		return err
+	}
+	for _, c := range []struct {
 		name string
-		make func(ctx context.Context, kv clientv3.KV, key string) error
+		load workload
 	}{
-		{"Put", func(ctx context.Context, kv clientv3.KV, key string) error {
-			_, err := kv.Put(ctx, key, value)
-			return err
-		}},
-		{"Get", func(ctx context.Context, kv clientv3.KV, key string) error {
-			_, err := kv.Get(ctx, key)
-			return err
-		}},
+		{"Put/serial", workload{put, 1, short}},
+		{"Put/64", workload{put, 64, short}},
+		{"Get/serial", workload{get, 1, short}},
+		{"Get/64", workload{get, 64, short}},
+		{"PutWithoutDeadline/serial", workload{put, 1, 0}},
+		{"PutWithoutDeadline/64", workload{put, 64, 0}},
+		{"GetWithoutDeadline/serial", workload{get, 1, 0}},
+		{"GetWithoutDeadline/64", workload{get, 64, 0}},
+		{"GetLongDeadline/serial", workload{get, 1, long}},
+		{"GetLongDeadline/64", workload{get, 64, long}},
 	} {
-		for _, goroutines := range []int{1, 64} {
-			b.Run(fmt.Sprintf("%s/%d", call.name, goroutines), func(b *testing.B) {
-				measure := func(kv clientv3.KV) float64 { return throughput(b, goroutines, kv, call.make) }
-				measure(raw)
-				measure(ours)
-				b.ResetTimer()
-				ratios := make([]float64, 0, b.N)
-				for range b.N {
-					var with, without float64
-					if rand.IntN(2) == 0 {
-						with = measure(ours)
-						without = measure(raw)
-					} else {
-						without = measure(raw)
-						with = measure(ours)
-					}
-					ratios = append(ratios, with/without)
-				}
-				low, median, high := medianInterval(ratios)
-				b.ReportMetric(median, "ratio")
-				b.ReportMetric(low, "low")
-				b.ReportMetric(high, "high")
-				b.ReportMetric(0, "ns/op")
-			})
-		}
+		b.Run(c.name, func(b *testing.B) { compare(b, c.load, raw, ours) })
 	}
 }
 
+func compare(b *testing.B, l workload, raw, ours clientv3.KV) {
+	l.throughput(b, raw)
+	l.throughput(b, ours)
+	b.ResetTimer()
+	ratios := make([]float64, 0, b.N)
+	for range b.N {
+		with, without := l.throughput(b, ours), l.throughput(b, raw)
+		without += l.throughput(b, raw)
+		with += l.throughput(b, ours)
+		ratios = append(ratios, with/without)
+	}
+	low, median, high := medianInterval(ratios)
+	b.ReportMetric(median, "ratio")
+	b.ReportMetric(low, "low")
+	b.ReportMetric(high, "high")
+	b.ReportMetric(0, "ns/op")
+}
+
+// workload is what one client does in its turn.
+type workload struct {
+	call       func(ctx context.Context, kv clientv3.KV, key string) error
+	goroutines int
+	deadline   time.Duration // of the calls; 0 for none
+}
+
 // throughput is how many calls a second the goroutines made in one turn.
-func throughput(b *testing.B, goroutines int, kv clientv3.KV, call func(context.Context, clientv3.KV, string) error) float64 {
+func (l workload) throughput(b *testing.B, kv clientv3.KV) float64 {
 	b.Helper()
-	ctx, cancel := context.WithTimeout(b.Context(), patience)
-	defer cancel()
+	ctx := context.Background()
+	if l.deadline > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, l.deadline)
+		defer cancel()
+	}
 	var calls atomic.Int64
 	var wg sync.WaitGroup
 	start := time.Now()
-	for g := range goroutines {
+	for g := range l.goroutines {
 		key := fmt.Sprint("key", g)
 		wg.Go(func() {
 			n := int64(0)
 			for time.Since(start) < turn {
-				if err := call(ctx, kv, key); err != nil {
+				if err := l.call(ctx, kv, key); err != nil {
 					b.Error(err)
 					return
 				}
