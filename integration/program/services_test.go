@@ -116,7 +116,7 @@ func newPresence(cli *clientv3.Client, key string) services.Service {
 	return services.New(services.Config{
 		Name: "presence", Restart: always, ManualReady: true,
 		Run: func(ctx context.Context, status *services.Status) error {
-			session, err := concurrency.NewSession(cli, concurrency.WithTTL(2))
+			session, err := concurrency.NewSession(cli, concurrency.WithTTL(5))
 			if err != nil {
 				return err
 			}
@@ -142,7 +142,7 @@ func newLeader(cli *clientv3.Client, election, name string, task func(ctx contex
 	return services.New(services.Config{
 		Name: "leader", Restart: always, ManualReady: true,
 		Run: func(ctx context.Context, status *services.Status) error {
-			session, err := concurrency.NewSession(cli, concurrency.WithTTL(2))
+			session, err := concurrency.NewSession(cli, concurrency.WithTTL(5))
 			if err != nil {
 				return err
 			}
