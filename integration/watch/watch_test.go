@@ -170,7 +170,7 @@ func TestAWatchResumesAfterEveryKindOfBreak(t *testing.T) {
 	t.Parallel()
 	const patience = 100 * time.Millisecond
 	for _, members := range []int{1, 3} {
-		c := etcdtest.New(t, etcdtest.WithMembers(members))
+		c := etcdtest.New(t, etcdtest.WithMembers(members), etcdtest.WithTick(50*time.Millisecond, 500*time.Millisecond))
 		breaks := map[string]func(m *etcdtest.Member) (heal func() error){
 			"a reset": func(m *etcdtest.Member) func() error { m.ClientLink().Reset(); return nil },
 			"a cut":   func(m *etcdtest.Member) func() error { must(t, m.ClientLink().Cut()); return m.ClientLink().Heal },
