@@ -113,7 +113,12 @@ func onLink(f func(*etcdtest.Link) error) func(*testing.T, *etcdtest.Cluster) {
 	}
 }
 
-const impatient = 150 * time.Millisecond
+// impatient is a caller who does not wait until a connection comes about, patient
+// one who certainly waits until the request has been sent and acted on.
+const (
+	impatient = 150 * time.Millisecond
+	patient   = 3 * time.Second
+)
 
 // kvFaults is every way known to lose a KV call between a client and a member,
 // with what clientv3 does about it on its own.
@@ -150,14 +155,14 @@ var kvFaults = []kvFault{
 		reprise: told{etcdcall.Applied, 0},
 	},
 	{
-		name: "Put, response swallowed", call: put, patience: impatient,
+		name: "Put, response swallowed", call: put, patience: patient,
 		strike:  onLink(func(l *etcdtest.Link) error { return l.BlackHole(etcdtest.Responses) }),
 		raw:     verdict{code: codes.DeadlineExceeded, applied: 1},
 		reprise: told{etcdcall.Unknown, 1},
 	},
 	{
 		// The same error as above, and another truth.
-		name: "Put, request swallowed", call: put, patience: impatient,
+		name: "Put, request swallowed", call: put, patience: patient,
 		strike:  onLink(func(l *etcdtest.Link) error { return l.BlackHole(etcdtest.Requests) }),
 		raw:     verdict{code: codes.DeadlineExceeded},
 		reprise: told{etcdcall.Unknown, 0},

@@ -2,14 +2,17 @@ package integration_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"github.com/reprise-go/reprise"
 	"github.com/reprise-go/reprise/integration/check"
 	"github.com/reprise-go/reprise/integration/etcdtest"
 )
@@ -27,6 +30,18 @@ type load struct {
 	keys    int
 	pace    time.Duration // between the calls of one client
 	timeout time.Duration // of one call
+	done    *atomic.Int64 // counts the calls that succeeded
+}
+
+// breathe waits until the clients got some calls through, at most for ten
+// seconds: on a slow machine the next trouble would come before they are over
+// the last, and nothing would ever be done.
+func breathe(ctx context.Context, done *atomic.Int64) {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	for enough := done.Load() + 5; done.Load() < enough && ctx.Err() == nil; {
+		_ = reprise.Sleep(ctx, 5*time.Millisecond)
+	}
 }
 
 // run loads the cluster until ctx ends, and waits for the calls under way.
@@ -72,6 +87,9 @@ func (l load) client(ctx context.Context, h *check.History, id int, with loader)
 			}
 		})
 		cancel()
+		if err == nil {
+			l.done.Add(1)
+		}
 		if op.Kind == check.Get && err == nil {
 			last[op.Key] = got
 		}
@@ -105,7 +123,7 @@ var lossOfPut = etcdtest.Fault{Method: etcdtest.MethodPut, After: true, Answer: 
 // unrest kills the leader every second and starts it again, and loses the
 // response to a write every 50 ms, until ctx ends. It returns how many times it
 // did either.
-func unrest(ctx context.Context, c *etcdtest.Cluster) (kills, losses int, err error) {
+func unrest(ctx context.Context, c *etcdtest.Cluster, done *atomic.Int64) (kills, losses int, err error) {
 	second, often := time.NewTicker(time.Second), time.NewTicker(50*time.Millisecond)
 	defer second.Stop()
 	defer often.Stop()
@@ -127,6 +145,7 @@ func unrest(ctx context.Context, c *etcdtest.Cluster) (kills, losses int, err er
 				return kills, losses, err
 			}
 			kills++
+			breathe(ctx, done)
 		case <-often.C:
 			losses += loss.Fired()
 			loss.Stop()
@@ -150,16 +169,30 @@ func underUnrest(t *testing.T, connect func(t *testing.T, cfg clientv3.Config) l
 		if enough {
 			return ops
 		}
-		if d >= 8*campaignTime() {
+		if d >= 16*campaignTime() {
 			t.Fatal("too little happened to prove anything")
 		}
 	}
 }
 
+// judged judges histories until one is decided. One in which the fate of many
+// writes is unknown may take too long.
+func judged(t *testing.T, history func() []check.Op) error {
+	t.Helper()
+	var err error
+	for range 3 {
+		if err = check.Linearizable(history(), time.Minute); !errors.Is(err, check.ErrUndecided) {
+			return err
+		}
+		t.Log(err)
+	}
+	return err
+}
+
 func unrestFor(t *testing.T, d time.Duration, connect func(t *testing.T, cfg clientv3.Config) loader) (ops []check.Op, enough bool) {
 	t.Helper()
 	c := etcdtest.New(t, etcdtest.WithMembers(3))
-	l := load{clients: 5, keys: 2, pace: 2 * time.Millisecond, timeout: 3 * time.Second}
+	l := load{clients: 5, keys: 2, pace: 2 * time.Millisecond, timeout: 3 * time.Second, done: new(atomic.Int64)}
 	loaders := make([]loader, l.clients)
 	for i := range loaders {
 		loaders[i] = connect(t, c.Config())
@@ -169,7 +202,7 @@ func unrestFor(t *testing.T, d time.Duration, connect func(t *testing.T, cfg cli
 	var history *check.History
 	var wg sync.WaitGroup
 	wg.Go(func() { history = l.run(ctx, loaders) })
-	kills, losses, err := unrest(ctx, c)
+	kills, losses, err := unrest(ctx, c, l.done)
 	wg.Wait()
 	must(t, err)
 

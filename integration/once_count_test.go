@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -44,13 +45,14 @@ func TestExactlyOnceIncrementsAndAppends(t *testing.T) {
 	const clients, each = 8, 8
 	c := etcdtest.New(t, etcdtest.WithMembers(3))
 	trouble, calm := context.WithCancel(t.Context())
+	var done atomic.Int64
 	var wg sync.WaitGroup
 	for i := range clients {
 		cli := newClient(t, c.Config(), etcdcall.WithExactlyOnce(oncePrefix),
-			etcdcall.WithAttemptTimeout(200*time.Millisecond),
+			etcdcall.WithAttemptTimeout(500*time.Millisecond),
 			etcdcall.WithBackoff(reprise.Backoff{Initial: 5 * time.Millisecond, Max: 100 * time.Millisecond}))
 		wg.Go(func() {
-			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 			defer cancel()
 			for n := range each {
 				item := fmt.Sprintf("%d.%d", i, n)
@@ -65,6 +67,7 @@ func TestExactlyOnceIncrementsAndAppends(t *testing.T) {
 						t.Errorf("client %d: %v", i, err)
 						return
 					}
+					done.Add(1)
 				}
 			}
 		})
@@ -73,7 +76,7 @@ func TestExactlyOnceIncrementsAndAppends(t *testing.T) {
 		wg.Wait()
 		calm()
 	}()
-	did := mayhem(trouble, t, c)
+	did := mayhem(trouble, t, c, &done)
 	wg.Wait()
 
 	truth, err := c.Member(0).Truth()

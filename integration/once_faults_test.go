@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -85,7 +86,7 @@ func disagreements(ops []check.Op, log *check.Log) []string {
 func onceUnderFaults(t *testing.T, between grpc.UnaryClientInterceptor) ([]check.Op, *check.Log) {
 	t.Helper()
 	c := etcdtest.New(t, etcdtest.WithMembers(3))
-	l := load{clients: 8, keys: 3, pace: 4 * time.Millisecond, timeout: 10 * time.Second}
+	l := load{clients: 8, keys: 3, pace: 4 * time.Millisecond, timeout: 30 * time.Second, done: new(atomic.Int64)}
 	loaders := make([]loader, l.clients)
 	twice := &duplicator{rng: rand.New(rand.NewPCG(3, 4))}
 	for i := range loaders {
@@ -95,25 +96,25 @@ func onceUnderFaults(t *testing.T, between grpc.UnaryClientInterceptor) ([]check
 			cfg.DialOptions = append(cfg.DialOptions, grpc.WithChainUnaryInterceptor(between))
 		}
 		cli := newClient(t, cfg, etcdcall.WithExactlyOnce(oncePrefix),
-			etcdcall.WithAttemptTimeout(200*time.Millisecond),
+			etcdcall.WithAttemptTimeout(500*time.Millisecond),
 			etcdcall.WithBackoff(reprise.Backoff{Initial: 5 * time.Millisecond, Max: 100 * time.Millisecond}))
 		loaders[i] = loader{kv: cli.KV, outcome: outcomeForCheck}
 	}
 	first, err := loaders[0].kv.Put(t.Context(), "key-first", "first")
 	must(t, err)
 
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	var history *check.History
 	var wg sync.WaitGroup
 	wg.Go(func() { history = l.run(ctx, loaders) })
 	wg.Go(func() {
 		// A slow machine gets the time to show something.
-		for reprise.Sleep(ctx, campaignTime()) == nil && twice.count() < 40 {
+		for reprise.Sleep(ctx, campaignTime()) == nil && (twice.count() < 40 || l.done.Load() < 50) {
 		}
 		cancel()
 	})
-	counts := mayhem(ctx, t, c)
+	counts := mayhem(ctx, t, c, l.done)
 	wg.Wait()
 	twice.wg.Wait()
 
@@ -201,8 +202,9 @@ func withoutRecord(ctx context.Context, method string, req, reply any, cc *grpc.
 }
 
 // mayhem does something bad to a member or a link at random, again and again,
-// and mends it after some time, until ctx ends. It returns what it did.
-func mayhem(ctx context.Context, t *testing.T, c *etcdtest.Cluster) map[string]int {
+// and mends it after some time, until ctx ends. It returns what it did. Between
+// two troubles done, which counts the calls that succeeded, has to grow.
+func mayhem(ctx context.Context, t *testing.T, c *etcdtest.Cluster, done *atomic.Int64) map[string]int {
 	t.Helper()
 	rng := rand.New(rand.NewPCG(5, 6))
 	mend := context.WithoutCancel(ctx)
@@ -226,6 +228,7 @@ func mayhem(ctx context.Context, t *testing.T, c *etcdtest.Cluster) map[string]i
 			must(t, trouble.over())
 		}
 		_ = reprise.Sleep(ctx, time.Duration(100+rng.IntN(300))*time.Millisecond)
+		breathe(ctx, done)
 	}
 	did["lost responses"] = lost()
 	return did
