@@ -62,6 +62,7 @@ type stmOptions struct {
 	iso      Isolation
 	ctx      context.Context
 	prefetch []string
+	memory   *Memory
 	backoff  *reprise.Backoff
 	call     []reprise.CallOption
 }
@@ -129,6 +130,9 @@ func NewSTM(c *v3.Client, apply func(STM) error, so ...STMOption) (*v3.TxnRespon
 	}
 	if apply == nil || o.iso < SerializableSnapshot || o.iso > ReadCommitted {
 		return nil, &reprise.ArgumentError{Func: "NewSTM", Problem: "the function is nil or the isolation level unknown"}
+	}
+	if err := o.checkMemory(c); err != nil {
+		return nil, err
 	}
 	t := &transaction{client: c, options: o, apply: apply}
 	return t.run()

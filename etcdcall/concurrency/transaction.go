@@ -3,7 +3,9 @@ package concurrency
 import (
 	"context"
 	"errors"
+	"maps"
 	"runtime"
+	"slices"
 	"time"
 
 	"github.com/reprise-go/reprise"
@@ -21,18 +23,32 @@ import (
 //  4. if it has changed, pause, and begin again. What is wanted is known now. If
 //     the pause was shorter than a read would take, what the failed commit has
 //     read is still good enough to begin with.
+//
+// With a Memory the first attempt begins with a guess: the function runs on what
+// is remembered, and the commit, or a request in its place, says whether that is
+// still so.
 type transaction struct {
 	client  *v3.Client
 	options stmOptions
 	apply   func(STM) error
 
-	// learned is what the last attempt has read, as the failed commit found
-	// it at time learnedAt.
-	learned   *snapshot
-	learnedAt time.Time
-	// cost is how long the commit of the last attempt took.
+	learned *lesson
+	// cost is how long the request took that brought what was learned.
 	cost time.Duration
 }
+
+// lesson is what the last run has read, as a server had it when the run turned
+// out to be in vain.
+type lesson struct {
+	items  map[string]item
+	header *pb.ResponseHeader
+	at     time.Time
+	// now says that the next run begins without a pause.
+	now bool
+}
+
+// errWrongGuess ends a run on what was remembered and is not so.
+var errWrongGuess = errors.New("stm: what was remembered has changed")
 
 func (t *transaction) run() (*v3.TxnResponse, error) {
 	opts := append(append([]reprise.CallOption(nil), t.options.call...), reprise.WithRetry(t.retryer))
@@ -41,7 +57,7 @@ func (t *transaction) run() (*v3.TxnResponse, error) {
 
 // retryer retries conflicts, and nothing else.
 func (t *transaction) retryer() reprise.Retryer {
-	bo := reprise.Backoff{Initial: max(t.cost, time.Microsecond), Max: 64 * max(t.cost, time.Microsecond)}
+	bo := reprise.Backoff{Initial: 8 * max(t.cost, time.Microsecond), Max: 64 * max(t.cost, time.Microsecond)}
 	if t.options.backoff != nil {
 		bo = *t.options.backoff
 	}
@@ -50,43 +66,114 @@ func (t *transaction) retryer() reprise.Retryer {
 
 // attempt makes one attempt. Its error is ErrConflict, or final.
 func (t *transaction) attempt(ctx context.Context) (*v3.TxnResponse, error) {
-	v := newView(ctx, t)
+	if t.learned == nil && t.memory() != nil {
+		resp, err := t.try(newView(ctx, t, t.memory()))
+		if err != errWrongGuess { //nolint:errorlint // identity: a user's error may wrap another transaction's
+			return resp, err
+		}
+	}
+	return t.try(newView(ctx, t, nil))
+}
+
+// memory is what a guess can be made from, or nil.
+func (t *transaction) memory() *Memory {
+	if t.options.iso == ReadCommitted {
+		return nil
+	}
+	return t.options.memory
+}
+
+// remember keeps what a server has told.
+func (t *transaction) remember(resp *pb.ResponseHeader, items map[string]item) {
+	if m := t.memory(); m != nil {
+		m.learn(resp.ClusterId, items)
+	}
+}
+
+// try runs the user's function on a view, and commits.
+func (t *transaction) try(v *view) (*v3.TxnResponse, error) {
 	if err := v.begin(); err != nil {
 		return nil, err
 	}
-	if err := v.run(t.apply); err != nil {
-		return nil, err
+	end := v.run(t.apply)
+	switch {
+	case v.failed != nil && (end.panicked == nil || v.failed == errWrongGuess): //nolint:errorlint // never wrapped
+		return nil, v.failed
+	case end.returned && end.err == nil:
+		return t.commit(v)
 	}
-	return t.commit(ctx, v)
+	if v.recalled {
+		if err := v.confirm(nil); err != nil && (end.returned || err == errWrongGuess) { //nolint:errorlint // never wrapped
+			return nil, err
+		}
+	}
+	return nil, end.pass()
 }
 
 // commit commits what the view has collected.
-func (t *transaction) commit(ctx context.Context, v *view) (*v3.TxnResponse, error) {
-	if len(v.writes) == 0 && (v.oneSnapshot() || t.options.iso == ReadCommitted) {
-		return &v3.TxnResponse{Header: v.read.lastHeader(), Succeeded: true}, nil
+func (t *transaction) commit(v *view) (*v3.TxnResponse, error) {
+	if len(v.writes) == 0 {
+		if !v.oneSnapshot() && t.options.iso != ReadCommitted {
+			if err := v.confirm(nil); err != nil {
+				return nil, err
+			}
+		}
+		return &v3.TxnResponse{Header: v.lastHeader(), Succeeded: true}, nil
 	}
 	began := time.Now()
-	keys, gets := v.rereads()
-	request := func(ctx context.Context) (*v3.TxnResponse, error) {
-		return t.client.Txn(ctx).If(v.guards()...).Then(v.puts()...).Else(gets...).Commit()
-	}
-	var resp *v3.TxnResponse
-	var err error
-	if len(v.writes) == 0 {
-		resp, err = repeatable(ctx, request)
-	} else {
-		resp, err = once(ctx, request)
-	}
+	keys := slices.Collect(maps.Keys(v.read))
+	resp, err := once(v.ctx, func(ctx context.Context) (*v3.TxnResponse, error) {
+		return t.client.Txn(ctx).If(v.conditions()...).Then(v.puts()...).Else(gets(keys)...).Commit()
+	})
 	if err != nil {
 		return nil, err
 	}
-	if resp.Succeeded {
-		return resp, nil
+	if !resp.Succeeded {
+		return nil, v.outdated(keys, resp, began)
 	}
-	t.cost, t.learnedAt = time.Since(began), time.Now()
-	t.learned = newSnapshot(resp.Header.Revision)
-	t.learned.add(keys, resp)
-	return nil, ErrConflict
+	v.rememberCommit(resp.Header)
+	return resp, nil
+}
+
+// outdated learns from the answer to a request that was made in vain, and returns
+// the error of the run.
+func (v *view) outdated(keys []string, resp *v3.TxnResponse, began time.Time) error {
+	now := time.Now()
+	v.t.cost = now.Sub(began)
+	v.t.learned = &lesson{items: answers(keys, resp, resp.Header.Revision), header: resp.Header, at: now}
+	v.t.remember(resp.Header, v.t.learned.items)
+	if v.recalled {
+		v.t.learned.now = true
+		return errWrongGuess
+	}
+	return ErrConflict
+}
+
+// rememberCommit keeps what is known after the transaction has committed.
+func (v *view) rememberCommit(header *pb.ResponseHeader) {
+	m := v.t.memory()
+	if m == nil {
+		return
+	}
+	items := make(map[string]item, len(v.read)+len(v.writes))
+	for key, it := range v.read {
+		items[key] = it.confirmed(header.Revision)
+	}
+	var unknown []string
+	for key, w := range v.writes {
+		it := item{value: w.val, first: header.Revision, last: header.Revision}
+		if w.op.IsPut() {
+			it.mod = header.Revision
+		}
+		if !w.plain {
+			delete(items, key)
+			unknown = append(unknown, key)
+			continue
+		}
+		items[key] = it
+	}
+	m.forget(unknown)
+	m.learn(header.ClusterId, items)
 }
 
 // once makes a write that is repeated only if it certainly was not applied.
@@ -101,34 +188,38 @@ func once(ctx context.Context, request func(ctx context.Context) (*v3.TxnRespons
 	return nil, &etcdcall.AmbiguousError{Method: pb.KV_Txn_FullMethodName, Err: err}
 }
 
+// ending is how the user's function ended.
+type ending struct {
+	err      error
+	panicked any
+	returned bool
+}
+
 // run calls the user's function in a goroutine, from which a failed Get can
 // escape without the user's recover standing in its way.
-func (v *view) run(apply func(STM) error) error {
-	type outcome struct {
-		err      error
-		panicked any
-		returned bool
-	}
-	done := make(chan outcome, 1)
+func (v *view) run(apply func(STM) error) ending {
+	done := make(chan ending, 1)
 	go func() {
-		out := outcome{}
+		end := ending{}
 		defer func() {
-			if !out.returned {
-				out.panicked = recover()
+			if !end.returned {
+				end.panicked = recover()
 			}
-			done <- out
+			done <- end
 		}()
-		out.err = apply(v)
-		out.returned = true
+		end.err = apply(v)
+		end.returned = true
 	}()
-	out := <-done
+	return <-done
+}
+
+// pass ends the calling goroutine as the user's function has ended.
+func (e ending) pass() error {
 	switch {
-	case out.returned:
-		return out.err
-	case out.panicked != nil:
-		panic(out.panicked) // the user's own
-	case v.failed != nil:
-		return v.failed
+	case e.returned:
+		return e.err
+	case e.panicked != nil:
+		panic(e.panicked) // the user's own
 	default:
 		runtime.Goexit()
 		return nil
