@@ -9,7 +9,9 @@
 //     [Watch] holds what one watcher was given; [Watch.Check] compares the two;
 //   - a [Hold] is one time that a client held a lock or led an election; [Exclusive],
 //     [Granted] and [Fenced] judge them by the clock and by the store, and
-//     [Conserved] judges transactions that move numbers about.
+//     [Conserved] judges transactions that move numbers about;
+//   - a [Txn] is one transaction with what it has read; [Serializable] says whether
+//     one order of them explains all that was read.
 //
 // A checker is only worth what it catches: the tests of this package show for
 // each guarantee a history that breaks it and is caught.
