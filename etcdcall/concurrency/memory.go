@@ -65,10 +65,15 @@ func NewMemory(c *v3.Client, limit int) *Memory {
 // reads, two if it writes. That is no conflict: there is no pause, and it does
 // not count as an attempt.
 //
-// Every isolation level promises what it promises without a Memory, also to an
-// attempt that will not commit. An error or a panic of the function reaches the
-// caller only if the cluster confirms what the function has read. Transactions
-// with [ReadCommitted], which compare nothing, neither remember nor recall.
+// Every isolation level promises what it promises without a Memory. So at those
+// that show one snapshot, SerializableSnapshot and Serializable, things are
+// recalled together only if the store is known to have had them at one moment: as
+// after a transaction that read or wrote them all. What does not fit is read, in
+// the request that also asks about the rest. RepeatableReads recalls everything,
+// and commits as safely; but the function must bear to see, in a run that does not
+// count, values of different moments. ReadCommitted, which compares nothing,
+// neither remembers nor recalls. An error or a panic of the function reaches the
+// caller only if the cluster confirms what the function has read.
 //
 // What is remembered is told apart by revisions. After a cluster was restored
 // from a backup under its own identity, wait a minute or begin with a new Memory,

@@ -83,15 +83,20 @@ func WithAbortContext(ctx context.Context) STMOption {
 }
 
 // WithPrefetch reads keys in one round trip before the transaction's function
-// runs, so that its Gets of them cost none. After a conflict everything that the
-// transaction has read before is read that way, named here or not.
+// runs, so that its Gets of them cost none. It is a hint: what the function does
+// not read is not compared. After a conflict everything that the function has read
+// is read that way, named here or not. With [WithMemory] nothing is read before the
+// function runs if all of the keys are remembered.
 func WithPrefetch(keys ...string) STMOption {
 	return func(o *stmOptions) { o.prefetch = append(o.prefetch, keys...) }
 }
 
 // WithConflictBackoff sets the pauses after conflicts. By default they begin at
-// the time that the attempt took, which follows the distance of the servers, and
-// double up to 64 times that, with full jitter.
+// two to four times what the commit took, which follows the distance and the load
+// of the servers, and double with each conflict up to 32 to 64 times that
+// ([reprise.JitterEqual]). After a pause shorter than the commit took, the function
+// runs again on what the failed commit has brought; after a longer one, which under
+// contention nothing of it outlives, that is read anew in one request.
 func WithConflictBackoff(bo reprise.Backoff) STMOption {
 	return func(o *stmOptions) { o.backoff = &bo }
 }
@@ -110,9 +115,10 @@ func WithCallOptions(opts ...reprise.CallOption) STMOption {
 // as it is, or when its context or a limit ends it.
 //
 // A transaction that only reads, of one snapshot, commits without a request: the
-// snapshot was read linearizably. Otherwise the commit is one request, so that a
-// transaction whose reads are prefetched takes two round trips, one if it only
-// reads.
+// snapshot was read linearizably. Otherwise the commit is one request. A
+// transaction whose reads are prefetched thus takes one round trip if it only reads
+// and two if it writes; with [WithMemory] it takes one, while others do not change
+// what it works on.
 //
 // Every level but ReadCommitted and RepeatableReads is opaque: also an attempt
 // that will not commit has seen the store as it was at one revision. A panic in

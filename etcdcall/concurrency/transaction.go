@@ -57,7 +57,8 @@ func (t *transaction) run() (*v3.TxnResponse, error) {
 
 // retryer retries conflicts, and nothing else.
 func (t *transaction) retryer() reprise.Retryer {
-	bo := reprise.Backoff{Initial: 8 * max(t.cost, time.Microsecond), Max: 64 * max(t.cost, time.Microsecond)}
+	unit := max(t.cost, time.Microsecond)
+	bo := reprise.Backoff{Initial: 4 * unit, Max: 64 * unit, Jitter: reprise.JitterEqual}
 	if t.options.backoff != nil {
 		bo = *t.options.backoff
 	}

@@ -3,7 +3,6 @@ package concurrency_test
 import (
 	"context"
 	"flag"
-	"fmt"
 	"math/rand/v2"
 	"strconv"
 	"sync"
@@ -15,7 +14,6 @@ import (
 	raw "go.etcd.io/etcd/client/v3/concurrency"
 
 	"github.com/reprise-go/reprise"
-	"github.com/reprise-go/reprise/etcdcall"
 	"github.com/reprise-go/reprise/etcdcall/concurrency"
 	"github.com/reprise-go/reprise/integration/check"
 	"github.com/reprise-go/reprise/integration/etcdtest"
@@ -263,90 +261,4 @@ func distinct(holds []check.Hold) int {
 		holders[h.Holder] = true
 	}
 	return len(holders)
-}
-
-// TestABankConservesItsMoney has clients on a faulty cluster of three transfer
-// money between accounts, and others add it all up.
-func TestABankConservesItsMoney(t *testing.T) {
-	const accounts, each = 5, 100
-	run := func(t *testing.T, level concurrency.Isolation, members int, disturb func(*enough, *testing.T, *etcdtest.Cluster)) *check.Log {
-		c := etcdtest.New(t, etcdtest.WithMembers(members), etcdtest.WithTick(50*time.Millisecond, 500*time.Millisecond))
-		var opening []clientv3.Op
-		for i := range accounts {
-			opening = append(opening, clientv3.OpPut(account(i), strconv.Itoa(each)))
-		}
-		_, err := truth(t, c).Txn(soon(t)).Then(opening...).Commit()
-		must(t, err)
-		ctx := newEnough(t, 60)
-		var wg sync.WaitGroup
-		for i := range 6 {
-			cli, err := etcdcall.New(c.Config(), etcdcall.WithExactlyOnce(fmt.Sprintf("once/%d/", i)))
-			must(t, err)
-			t.Cleanup(func() { _ = cli.Close() })
-			wg.Go(func() {
-				for ctx.Err() == nil {
-					if i%3 == 0 {
-						sum, err := addUp(ctx, cli, accounts)
-						if err == nil && sum != accounts*each && level != concurrency.ReadCommitted {
-							t.Errorf("somebody counted %d", sum)
-						}
-					} else {
-						_, err := concurrency.NewSTM(cli, transfer(rand.IntN(accounts), rand.IntN(accounts)),
-							concurrency.WithIsolation(level), concurrency.WithAbortContext(ctx))
-						if err == nil {
-							ctx.add()
-						}
-					}
-				}
-			})
-		}
-		disturb(ctx, t, c)
-		wg.Wait()
-		ctx.check(t)
-		return history(t, c)
-	}
-	for name, level := range levels {
-		t.Run(name, func(t *testing.T) {
-			log := run(t, level, 3, faults)
-			if err := check.Conserved(log, "t/account/", accounts*each); err != nil {
-				t.Error(err)
-			}
-		})
-	}
-	t.Run("read committed is caught", func(t *testing.T) {
-		log := run(t, concurrency.ReadCommitted, 1, func(*enough, *testing.T, *etcdtest.Cluster) {})
-		if check.Conserved(log, "t/account/", accounts*each) == nil {
-			t.Error("no money was lost")
-		}
-	})
-}
-
-func account(i int) string { return "t/account/" + strconv.Itoa(i) }
-
-func transfer(from, to int) func(concurrency.STM) error {
-	return func(s concurrency.STM) error {
-		if from == to {
-			return nil
-		}
-		a, errA := strconv.Atoi(s.Get(account(from)))
-		b, errB := strconv.Atoi(s.Get(account(to)))
-		if errA != nil || errB != nil {
-			return fmt.Errorf("no account: %w, %w", errA, errB)
-		}
-		s.Put(account(from), strconv.Itoa(a-1))
-		s.Put(account(to), strconv.Itoa(b+1))
-		return nil
-	}
-}
-
-func addUp(ctx context.Context, cli *clientv3.Client, accounts int) (sum int, err error) {
-	_, err = concurrency.NewSTM(cli, func(s concurrency.STM) error {
-		sum = 0
-		for i := range accounts {
-			n, _ := strconv.Atoi(s.Get(account(i)))
-			sum += n
-		}
-		return nil
-	}, concurrency.WithAbortContext(ctx))
-	return sum, err
 }

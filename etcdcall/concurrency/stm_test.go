@@ -1,0 +1,310 @@
+package concurrency_test
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strconv"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/reprise-go/reprise"
+	"github.com/reprise-go/reprise/etcdcall/concurrency"
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
+)
+
+// compared is what a request compares, sorted.
+func compared(r request) []string {
+	var all []string
+	for _, cmp := range r.cmps {
+		sign := map[pb.Compare_CompareResult]string{pb.Compare_EQUAL: "=", pb.Compare_LESS: "<"}[cmp.Result]
+		all = append(all, string(cmp.Key)+sign+strconv.FormatInt(cmp.GetModRevision(), 10))
+	}
+	slices.Sort(all)
+	return all
+}
+
+func named(ops []clientv3.Op) []string {
+	var all []string
+	for _, op := range ops {
+		all = append(all, string(op.KeyBytes()))
+	}
+	slices.Sort(all)
+	return all
+}
+
+func TestACommitComparesEachKeyOnceAndNoMoreThanItsLevelAsks(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		level concurrency.Isolation
+		want  []string
+	}{
+		{concurrency.SerializableSnapshot, []string{"a=2", "b=0", "c<3", "d=2"}},
+		{concurrency.Serializable, []string{"a=2", "b=0", "d=2"}},
+		{concurrency.RepeatableReads, []string{"a=2", "b=0", "d=2"}},
+		{concurrency.ReadCommitted, nil},
+	} {
+		s := newFakeStore(0)
+		s.set("a", "1", "d", "1", "unread", "1")
+		cli := s.client(t.Context())
+		_, err := concurrency.NewSTM(cli, func(s concurrency.STM) error {
+			s.Get("a", "a")
+			s.Get("a", "b")
+			s.Rev("d")
+			s.Get("d")
+			s.Put("a", "2")
+			s.Put("a", "3")
+			s.Del("c")
+			s.Put("c", "1")
+			s.Get("c")
+			return nil
+		}, concurrency.WithIsolation(test.level), concurrency.WithPrefetch("a", "b", "a", "unread"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		asked := s.requests()
+		commit := asked[len(asked)-1]
+		if got := compared(commit); !slices.Equal(got, test.want) {
+			t.Errorf("level %d compared %v, want %v", test.level, got, test.want)
+		}
+		if got := named(commit.then); !slices.Equal(got, []string{"a", "c"}) {
+			t.Errorf("level %d wrote %v", test.level, got)
+		}
+		if got := named(commit.els); test.want != nil && !slices.Equal(got, []string{"a", "b", "d"}) {
+			t.Errorf("level %d would read %v again", test.level, got)
+		}
+	}
+}
+
+// rival writes key x before each of the first n commits.
+func rival(s *fakeStore, n int) {
+	s.before = func(_ int, r request) {
+		if r.writes() && n > 0 {
+			n--
+			s.set("x", strconv.Itoa(n))
+		}
+	}
+}
+
+// attempts returns the times at which commits were answered, since start.
+func attempts(asked []request, start time.Time) (at []time.Duration) {
+	for _, r := range asked {
+		if r.writes() {
+			at = append(at, r.at.Sub(start))
+		}
+	}
+	return at
+}
+
+func addOne(s concurrency.STM) error {
+	n, _ := strconv.Atoi(s.Get("x"))
+	s.Put("x", strconv.Itoa(n+1))
+	return nil
+}
+
+func TestPausesAfterConflictsAreThoseThatWereAskedFor(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newFakeStore(0)
+		rival(s, 3)
+		start := time.Now()
+		_, err := concurrency.NewSTM(s.client(t.Context()), addOne, concurrency.WithConflictBackoff(
+			reprise.Backoff{Initial: time.Second, Max: 2 * time.Second, Jitter: reprise.JitterNone}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if at := attempts(s.requests(), start); !slices.Equal(at, []time.Duration{0, time.Second, 3 * time.Second, 5 * time.Second}) {
+			t.Errorf("commits at %v", at)
+		}
+	})
+}
+
+func TestPausesFollowWhatACommitTakes(t *testing.T) {
+	t.Parallel()
+	for _, latency := range []time.Duration{time.Millisecond, 100 * time.Millisecond} {
+		synctest.Test(t, func(t *testing.T) {
+			s := newFakeStore(latency)
+			rival(s, 8)
+			start := time.Now()
+			if _, err := concurrency.NewSTM(s.client(t.Context()), addOne); err != nil {
+				t.Fatal(err)
+			}
+			at := attempts(s.requests(), start)
+			for i := 1; i < len(at); i++ {
+				// The ways there and back, and a read, take twice the latency.
+				pause, most := at[i]-at[i-1]-2*latency, time.Duration(min(64, 4<<(i-1)))*latency
+				if pause < most/2 || pause > most {
+					t.Errorf("pause %d is %v, want %v to %v", i, pause, most/2, most)
+				}
+			}
+			if len(at) != 9 {
+				t.Errorf("%d commits", len(at))
+			}
+		})
+	}
+}
+
+func TestAConflictEndsWithItsContext(t *testing.T) {
+	t.Parallel()
+	slow := concurrency.WithConflictBackoff(reprise.Backoff{Initial: time.Minute, Max: time.Minute, Jitter: reprise.JitterNone})
+	for name, test := range map[string]struct {
+		end  func(context.Context) (context.Context, context.CancelFunc)
+		want time.Duration
+	}{
+		"cancelled in a pause": {func(ctx context.Context) (context.Context, context.CancelFunc) {
+			ctx, cancel := context.WithCancel(ctx)
+			time.AfterFunc(time.Second, cancel)
+			return ctx, cancel
+		}, time.Second},
+		"a deadline within the pause": {func(ctx context.Context) (context.Context, context.CancelFunc) {
+			return context.WithTimeout(ctx, 10*time.Second)
+		}, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := newFakeStore(0)
+				rival(s, 100)
+				start := time.Now()
+				ctx, cancel := test.end(t.Context())
+				defer cancel()
+				_, err := concurrency.NewSTM(s.client(t.Context()), addOne, slow, concurrency.WithAbortContext(ctx))
+				if !errors.Is(err, concurrency.ErrConflict) {
+					t.Errorf("got %v", err)
+				}
+				if took := time.Since(start); took != test.want {
+					t.Errorf("it took %v, want %v", took, test.want)
+				}
+				if got := s.get("x"); got != "99" {
+					t.Errorf("x is %s, not what the rival wrote", got)
+				}
+			})
+		})
+	}
+}
+
+func TestAnAttemptReadsAtOnceWhatTheOneBeforeHasRead(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		level concurrency.Isolation
+		pause time.Duration
+		want  []string // after the first commit
+	}{
+		"after a long pause":         {concurrency.Serializable, time.Second, []string{"read x y z", "commit"}},
+		"after a short one":          {concurrency.Serializable, time.Nanosecond, []string{"commit"}},
+		"repeatable, after a pause":  {concurrency.RepeatableReads, time.Second, []string{"read x y z", "commit"}},
+		"repeatable, after no pause": {concurrency.RepeatableReads, time.Nanosecond, []string{"commit"}},
+		"snapshot, after a pause":    {concurrency.SerializableSnapshot, time.Second, []string{"read x y z", "commit"}},
+		"snapshot, after no pause":   {concurrency.SerializableSnapshot, time.Nanosecond, []string{"commit"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := newFakeStore(10 * time.Millisecond)
+				rival(s, 1)
+				_, err := concurrency.NewSTM(s.client(t.Context()), func(s concurrency.STM) error {
+					s.Get("y")
+					s.Get("z")
+					return addOne(s)
+				}, concurrency.WithIsolation(test.level), concurrency.WithConflictBackoff(reprise.Backoff{Initial: test.pause, Jitter: reprise.JitterNone}))
+				if err != nil {
+					t.Fatal(err)
+				}
+				if got := told(s.requests()); !slices.Equal(got, append([]string{"read y", "read z", "read x", "commit"}, test.want...)) {
+					t.Errorf("it asked: %q", got)
+				}
+				if got := s.get("x"); got != "1" {
+					t.Errorf("x is %s", got)
+				}
+			})
+		})
+	}
+}
+
+// told tells requests in words.
+func told(asked []request) (words []string) {
+	for _, r := range asked {
+		word := "commit"
+		if !r.writes() {
+			word = "read"
+			if len(r.cmps) > 0 {
+				word = "confirm"
+			}
+			for _, key := range named(r.then) {
+				word += " " + key
+			}
+		}
+		words = append(words, word)
+	}
+	return words
+}
+
+func TestAMemoryOfLongAgoOrOfAnotherClusterIsNotUsed(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newFakeStore(0)
+		cli := s.client(t.Context())
+		m := concurrency.WithMemory(concurrency.NewMemory(cli, 0))
+		asks := func(want ...string) {
+			t.Helper()
+			if _, err := concurrency.NewSTM(cli, addOne, m); err != nil {
+				t.Fatal(err)
+			}
+			if got := told(s.requests()); !slices.Equal(got, want) {
+				t.Errorf("it asked: %q, want %q", got, want)
+			}
+		}
+		asks("read x", "commit")
+		time.Sleep(time.Minute)
+		asks("commit")
+		time.Sleep(time.Minute + time.Nanosecond)
+		asks("read x", "commit")
+		asks("commit")
+		if got := s.get("x"); got != "4" {
+			t.Errorf("x is %s", got)
+		}
+
+		// Another cluster happens to have the same revisions.
+		s.cluster = 2
+		s.history[len(s.history)-1] = newFakeStore(0).history[0]
+		if _, err := concurrency.NewSTM(cli, func(s concurrency.STM) error { s.Get("y"); return nil }, m); err != nil {
+			t.Fatal(err)
+		}
+		s.requests()
+		asks("read x", "commit")
+		if got := s.get("x"); got != "1" {
+			t.Errorf("x is %s", got)
+		}
+	})
+}
+
+func TestAnAnswerThatComesLateDoesNotReplaceANewerOne(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newFakeStore(0)
+		cli := s.client(t.Context())
+		m := concurrency.WithMemory(concurrency.NewMemory(cli, 0))
+		// A reader's answer is under way while a writer writes and is answered.
+		s.takes(2 * time.Second)
+		done := make(chan error)
+		go func() {
+			_, err := concurrency.NewSTM(cli, func(s concurrency.STM) error { s.Get("x"); return nil }, m)
+			done <- err
+		}()
+		time.Sleep(1500 * time.Millisecond)
+		s.takes(0)
+		if _, err := concurrency.NewSTM(cli, addOne, m); err != nil {
+			t.Fatal(err)
+		}
+		if err := <-done; err != nil {
+			t.Fatal(err)
+		}
+		s.requests()
+		if _, err := concurrency.NewSTM(cli, addOne, m); err != nil {
+			t.Fatal(err)
+		}
+		if got := told(s.requests()); !slices.Equal(got, []string{"commit"}) {
+			t.Errorf("it asked: %q", got)
+		}
+	})
+}
