@@ -92,9 +92,10 @@ func WithPrefetch(keys ...string) STMOption {
 }
 
 // WithConflictBackoff sets the pauses after conflicts. By default they begin at
-// two to four times what the commit took, which follows the distance and the load
-// of the servers, and double with each conflict up to 32 to 64 times that
-// ([reprise.JitterEqual]). After a pause shorter than the commit took, the function
+// two to four times what the first failed commit took, or 20 ms if it took longer,
+// and double with each conflict up to 32 to 64 times that ([reprise.JitterEqual]):
+// they follow the distance and the load of the servers, and none is longer than
+// 1.28 s. After a pause shorter than the commit took, the function
 // runs again on what the failed commit has brought; after a longer one, which under
 // contention nothing of it outlives, that is read anew in one request.
 func WithConflictBackoff(bo reprise.Backoff) STMOption {

@@ -123,7 +123,11 @@ func TestPausesAfterConflictsAreThoseThatWereAskedFor(t *testing.T) {
 
 func TestPausesFollowWhatACommitTakes(t *testing.T) {
 	t.Parallel()
-	for _, latency := range []time.Duration{time.Millisecond, 100 * time.Millisecond} {
+	for latency, unit := range map[time.Duration]time.Duration{
+		time.Millisecond:      time.Millisecond,
+		15 * time.Millisecond: 15 * time.Millisecond,
+		time.Second:           20 * time.Millisecond,
+	} {
 		synctest.Test(t, func(t *testing.T) {
 			s := newFakeStore(latency)
 			rival(s, 8)
@@ -131,13 +135,21 @@ func TestPausesFollowWhatACommitTakes(t *testing.T) {
 			if _, err := concurrency.NewSTM(s.client(t.Context()), addOne); err != nil {
 				t.Fatal(err)
 			}
-			at := attempts(s.requests(), start)
-			for i := 1; i < len(at); i++ {
-				// The ways there and back, and a read, take twice the latency.
-				pause, most := at[i]-at[i-1]-2*latency, time.Duration(min(64, 4<<(i-1)))*latency
-				if pause < most/2 || pause > most {
-					t.Errorf("pause %d is %v, want %v to %v", i, pause, most/2, most)
+			asked := s.requests()
+			at := attempts(asked, start)
+			requests := 0 // since the commit before
+			for i, r := range asked[1:] {
+				requests++
+				if !r.writes() {
+					continue
 				}
+				if n := len(attempts(asked[:i+2], start)) - 1; n > 0 {
+					pause, most := at[n]-at[n-1]-time.Duration(requests)*latency, time.Duration(min(64, 4<<(n-1)))*unit
+					if pause < most/2 || pause > most {
+						t.Errorf("pause %d is %v, want %v to %v", n, pause, most/2, most)
+					}
+				}
+				requests = 0
 			}
 			if len(at) != 9 {
 				t.Errorf("%d commits", len(at))
@@ -307,4 +319,35 @@ func TestAnAnswerThatComesLateDoesNotReplaceANewerOne(t *testing.T) {
 			t.Errorf("it asked: %q", got)
 		}
 	})
+}
+
+func TestAReaderOfSeveralMomentsCommitsOnlyIfTheyWereOne(t *testing.T) {
+	t.Parallel()
+	for moves, want := range [][]string{
+		{"read x", "read y"},
+		{"read x", "read y", "confirm", "read x y"},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			s := newFakeStore(time.Millisecond)
+			s.set("x", "0", "y", "0")
+			moved, sum := 0, 0
+			_, err := concurrency.NewSTM(s.client(t.Context()), func(view concurrency.STM) error {
+				x, _ := strconv.Atoi(view.Get("x"))
+				if moved < moves {
+					moved++
+					s.set("x", "-1", "y", "1")
+				}
+				y, _ := strconv.Atoi(view.Get("y"))
+				sum = x + y
+				return nil
+			}, concurrency.WithIsolation(concurrency.RepeatableReads),
+				concurrency.WithConflictBackoff(reprise.Backoff{Initial: time.Second, Jitter: reprise.JitterNone}))
+			if err != nil || sum != 0 {
+				t.Errorf("after %d moves the sum was %d, %v", moves, sum, err)
+			}
+			if got := told(s.requests()); !slices.Equal(got, want) {
+				t.Errorf("it asked: %q, want %q", got, want)
+			}
+		})
+	}
 }

@@ -47,6 +47,10 @@ type lesson struct {
 	now bool
 }
 
+// maxPauseUnit bounds what the pauses are multiples of, so that one commit that
+// was slow, as in an election, does not make the transaction sleep for a minute.
+const maxPauseUnit = 20 * time.Millisecond
+
 // errWrongGuess ends a run on what was remembered and is not so.
 var errWrongGuess = errors.New("stm: what was remembered has changed")
 
@@ -57,7 +61,7 @@ func (t *transaction) run() (*v3.TxnResponse, error) {
 
 // retryer retries conflicts, and nothing else.
 func (t *transaction) retryer() reprise.Retryer {
-	unit := max(t.cost, time.Microsecond)
+	unit := min(max(t.cost, time.Microsecond), maxPauseUnit)
 	bo := reprise.Backoff{Initial: 4 * unit, Max: 64 * unit, Jitter: reprise.JitterEqual}
 	if t.options.backoff != nil {
 		bo = *t.options.backoff

@@ -20,31 +20,48 @@ import (
 func BenchmarkContendedSTM(b *testing.B) {
 	for _, n := range []int{1, 4, 16, 32} {
 		b.Run(fmt.Sprintf("clients=%d", n), func(b *testing.B) {
-			c := direct(b, 1)
-			old, ours := newCounters(), newCounters()
-			for range n {
-				plain, cli := c.plain(b), c.client(b)
-				old.increment = append(old.increment, func() error { return rawIncrement(plain, &old.attempts) })
-				ours.increment = append(ours.increment, func() error { return newIncrement(cli, &ours.attempts) })
-			}
-			old.run(b, 5*n)
-			ours.run(b, 5*n)
-			old.attempts.Store(0)
-			ours.attempts.Store(0)
-			old.done, ours.done = 0, 0
-			var before, after, ratios []float64
-			for b.Loop() {
-				x, y := old.run(b, 20*n), ours.run(b, 20*n)
-				before, after, ratios = append(before, x), append(after, y), append(ratios, y/x)
-			}
-			b.ReportMetric(0, "ns/op")
-			b.ReportMetric(median(before), "clientv3-txns/s")
-			b.ReportMetric(median(after), "txns/s")
-			b.ReportMetric(median(ratios), "times-clientv3")
-			b.ReportMetric(old.perTxn(), "clientv3-attempts/txn")
-			b.ReportMetric(ours.perTxn(), "attempts/txn")
+			contend(b, n, func(*clientv3.Client) []concurrency.STMOption { return nil })
 		})
 	}
+}
+
+// BenchmarkRememberingSTM is the same with a Memory for each client.
+func BenchmarkRememberingSTM(b *testing.B) {
+	for _, n := range []int{1, 16} {
+		b.Run(fmt.Sprintf("clients=%d", n), func(b *testing.B) {
+			contend(b, n, func(cli *clientv3.Client) []concurrency.STMOption {
+				return []concurrency.STMOption{concurrency.WithMemory(concurrency.NewMemory(cli, 0))}
+			})
+		})
+	}
+}
+
+func contend(b *testing.B, n int, options func(cli *clientv3.Client) []concurrency.STMOption) {
+	b.Helper()
+	c := direct(b, 1)
+	old, ours := newCounters(), newCounters()
+	for range n {
+		plain, cli := c.plain(b), c.client(b)
+		opts := options(cli)
+		old.increment = append(old.increment, func() error { return rawIncrement(plain, &old.attempts) })
+		ours.increment = append(ours.increment, func() error { return newIncrement(cli, &ours.attempts, opts...) })
+	}
+	old.run(b, 5*n)
+	ours.run(b, 5*n)
+	old.attempts.Store(0)
+	ours.attempts.Store(0)
+	old.done, ours.done = 0, 0
+	var before, after, ratios []float64
+	for b.Loop() {
+		x, y := old.run(b, 20*n), ours.run(b, 20*n)
+		before, after, ratios = append(before, x), append(after, y), append(ratios, y/x)
+	}
+	b.ReportMetric(0, "ns/op")
+	b.ReportMetric(median(before), "clientv3-txns/s")
+	b.ReportMetric(median(after), "txns/s")
+	b.ReportMetric(median(ratios), "times-clientv3")
+	b.ReportMetric(old.perTxn(), "clientv3-attempts/txn")
+	b.ReportMetric(ours.perTxn(), "attempts/txn")
 }
 
 func rawIncrement(cli *clientv3.Client, attempts *atomic.Int64) error {
@@ -57,13 +74,13 @@ func rawIncrement(cli *clientv3.Client, attempts *atomic.Int64) error {
 	return err
 }
 
-func newIncrement(cli *clientv3.Client, attempts *atomic.Int64) error {
+func newIncrement(cli *clientv3.Client, attempts *atomic.Int64, opts ...concurrency.STMOption) error {
 	_, err := concurrency.NewSTM(cli, func(s concurrency.STM) error {
 		attempts.Add(1)
 		n, _ := strconv.Atoi(s.Get("new"))
 		s.Put("new", strconv.Itoa(n+1))
 		return nil
-	})
+	}, opts...)
 	return err
 }
 

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc"
@@ -376,7 +377,7 @@ func TestNoIncrementIsLostToAMemory(t *testing.T) {
 						for range 20 {
 							for _, key := range []string{name, fmt.Sprint(name, i%2)} {
 								_, err := concurrency.NewSTM(cli, increment(key), concurrency.WithMemory(m),
-									concurrency.WithIsolation(level), concurrency.WithAbortContext(soon(t)))
+									concurrency.WithIsolation(level), concurrency.WithAbortContext(within(t, 2*time.Minute)))
 								if err != nil {
 									t.Error(err)
 								}

@@ -53,7 +53,7 @@ func TestNoIncrementIsLost(t *testing.T) {
 				wg.Go(func() {
 					for range 20 {
 						_, err := concurrency.NewSTM(cli, increment(name),
-							concurrency.WithIsolation(level), concurrency.WithAbortContext(soon(t)))
+							concurrency.WithIsolation(level), concurrency.WithAbortContext(within(t, 2*time.Minute)))
 						if err != nil {
 							t.Error(err)
 						}
