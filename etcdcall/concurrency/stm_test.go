@@ -3,6 +3,7 @@ package concurrency_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strconv"
 	"testing"
@@ -193,6 +194,51 @@ func TestAConflictEndsWithItsContext(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+func TestAnErrorOfTheFunctionIsNoConflict(t *testing.T) {
+	t.Parallel()
+	for _, mine := range []error{concurrency.ErrConflict, fmt.Errorf("in another: %w", concurrency.ErrConflict)} {
+		s := newFakeStore(0)
+		runs := 0
+		_, err := concurrency.NewSTM(s.client(t.Context()), func(s concurrency.STM) error {
+			runs++
+			s.Put("x", "1")
+			return mine
+		}, concurrency.WithCallOptions(reprise.WithMaxAttempts(3)))
+		if err != mine || runs != 1 || len(s.requests()) > 0 { //nolint:errorlint // the very error is promised
+			t.Errorf("%v after %d runs", err, runs)
+		}
+	}
+}
+
+func TestAFunctionSeesWhatItHasWritten(t *testing.T) {
+	t.Parallel()
+	s := newFakeStore(0)
+	s.set("x", "1", "y", "1")
+	_, err := concurrency.NewSTM(s.client(t.Context()), func(s concurrency.STM) error {
+		var seen []string
+		look := func() { seen = append(seen, s.Get("x")) }
+		look()
+		s.Put("x", "2")
+		look()
+		s.Del("x")
+		look()
+		s.Put("x", "3")
+		look()
+		s.Del("y")
+		seen = append(seen, s.Get("y"), s.Get("y", "x"))
+		if !slices.Equal(seen, []string{"1", "2", "", "3", "", ""}) {
+			t.Errorf("it saw %q", seen)
+		}
+		if rev := s.Rev("x"); rev != 2 {
+			t.Errorf("what it read is of revision %d", rev)
+		}
+		return nil
+	})
+	if err != nil || s.get("x") != "3" || s.get("y") != "" {
+		t.Errorf("x=%q y=%q, %v", s.get("x"), s.get("y"), err)
 	}
 }
 

@@ -51,8 +51,18 @@ type lesson struct {
 // was slow, as in an election, does not make the transaction sleep for a minute.
 const maxPauseUnit = 20 * time.Millisecond
 
-// errWrongGuess ends a run on what was remembered and is not so.
-var errWrongGuess = errors.New("stm: what was remembered has changed")
+// The errors that end a run and not the transaction. No function of a user has
+// them to return.
+var (
+	errConflict error = conflict{}
+	// errWrongGuess ends a run on what was remembered and is not so.
+	errWrongGuess = errors.New("stm: what was remembered has changed")
+)
+
+type conflict struct{}
+
+func (conflict) Error() string { return ErrConflict.Error() }
+func (conflict) Unwrap() error { return ErrConflict }
 
 func (t *transaction) run() (*v3.TxnResponse, error) {
 	opts := append(append([]reprise.CallOption(nil), t.options.call...), reprise.WithRetry(t.retryer))
@@ -66,10 +76,10 @@ func (t *transaction) retryer() reprise.Retryer {
 	if t.options.backoff != nil {
 		bo = *t.options.backoff
 	}
-	return reprise.OnErrorFunc(bo, func(err error) bool { return err == ErrConflict }) //nolint:errorlint // identity: a user's error may wrap another transaction's
+	return reprise.OnErrorFunc(bo, func(err error) bool { return err == errConflict }) //nolint:errorlint // identity: a user's error may wrap another transaction's
 }
 
-// attempt makes one attempt. Its error is ErrConflict, or final.
+// attempt makes one attempt. Its error is errConflict, or final.
 func (t *transaction) attempt(ctx context.Context) (*v3.TxnResponse, error) {
 	if t.learned == nil && t.memory() != nil {
 		resp, err := t.try(newView(ctx, t, t.memory()))
@@ -151,7 +161,7 @@ func (v *view) outdated(keys []string, resp *v3.TxnResponse, began time.Time) er
 		v.t.learned.now = true
 		return errWrongGuess
 	}
-	return ErrConflict
+	return errConflict
 }
 
 // rememberCommit keeps what is known after the transaction has committed.

@@ -150,7 +150,7 @@ func (v *view) load(keys []string) error {
 		return resp, err
 	})
 	if errors.Is(err, rpctypes.ErrCompacted) {
-		return ErrConflict // the snapshot is too old to go on with
+		return errConflict // the snapshot is too old to go on with
 	}
 	if err != nil {
 		return err
