@@ -82,16 +82,23 @@ func TestAnUnreachableClusterIsAnErrorWithinSeconds(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = silent.Close() }()
-	for name, endpoint := range map[string]string{"nobody listens": "127.0.0.1:1", "nobody answers": silent.Addr().String()} {
+	t.Cleanup(func() { _ = silent.Close() }) // after the subtests, which are parallel
+	encrypted := etcdtest.New(t, etcdtest.WithTLS()).Member(0).ClientLink().Addr()
+	for name, c := range map[string]struct{ args, why string }{
+		"nobody listens":           {"--endpoints 127.0.0.1:1", "refused"},
+		"nobody listens to a user": {"--endpoints 127.0.0.1:1 --user a:b", "refused"},
+		"nobody answers":           {"--endpoints " + silent.Addr().String(), "no answer within"},
+		"somebody wants TLS":       {"--endpoints " + encrypted, "server preface"},
+	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			start := time.Now()
-			status, out, errs := command(t, "drill", "--endpoints", endpoint)
-			if status != exitFailed || out != "" || !strings.Contains(errs, endpoint) {
+			args := strings.Fields("drill " + c.args)
+			status, out, errs := command(t, args...)
+			if status != exitFailed || out != "" || !strings.Contains(errs, "endpoints ["+args[2]+"]") || !strings.Contains(errs, c.why) {
 				t.Errorf("status %d, output %q, error %q", status, out, errs)
 			}
-			if took := time.Since(start); took > 20*time.Second {
+			if took := time.Since(start); took > time.Minute {
 				t.Errorf("took %v", took)
 			}
 		})
@@ -164,7 +171,7 @@ func TestCtrlCEndsADrillCleanly(t *testing.T) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	waitFor(ctx, t, func() bool { return strings.Contains(errs.String(), "under faults") })
 	if err := cmd.Process.Signal(os.Interrupt); err != nil {

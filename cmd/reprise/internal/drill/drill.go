@@ -110,7 +110,7 @@ func closeAll(clients []*clientv3.Client) error {
 
 // warmUp connects the clients, so that the first calls need not wait for that.
 func (s *side) warmUp(ctx context.Context) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, reachTime, errNoAnswer)
+	ctx, cancel := context.WithTimeoutCause(ctx, warmUpTime, errNotWarm)
 	defer cancel()
 	for _, cli := range s.load.clients {
 		_, err := cli.Put(ctx, s.venue.prefix+"warm-up", "")
@@ -187,7 +187,7 @@ func (s *side) run(ctx context.Context) error {
 // this machine: what faults do to an overloaded cluster says nothing. A moment
 // of slowness is forgiven.
 func (s *side) keepsUp(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, reachTime)
+	ctx, cancel := context.WithTimeout(ctx, warmUpTime)
 	defer cancel()
 	for {
 		c := s.load.calls.count()

@@ -6,8 +6,12 @@ import (
 	"fmt"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc/status"
 
+	"github.com/reprise-go/reprise"
+	"github.com/reprise-go/reprise/etcdcall"
 	"github.com/reprise-go/reprise/integration/etcdtest"
 )
 
@@ -28,13 +32,17 @@ const (
 	electionTimeout = 250 * time.Millisecond
 )
 
-// Times that clean-up and reaching a cluster may take.
+// Times that reaching a cluster, getting ready on it and clean-up may take.
 const (
 	reachTime   = 5 * time.Second
+	warmUpTime  = 20 * time.Second
 	cleanUpTime = 10 * time.Second
 )
 
-var errNoAnswer = fmt.Errorf("no answer within %v", reachTime)
+var (
+	errNoAnswer = fmt.Errorf("no answer within %v", reachTime)
+	errNotWarm  = fmt.Errorf("no answer to a first write within %v", warmUpTime)
+)
 
 func open(ctx context.Context, cfg *Config, side string) (*venue, error) {
 	if cfg.Target != nil {
@@ -49,6 +57,9 @@ func open(ctx context.Context, cfg *Config, side string) (*venue, error) {
 
 // openTarget reaches the user's cluster, within reachTime.
 func openTarget(ctx context.Context, t *Target, side string) (*venue, error) {
+	if err := reach(ctx, t); err != nil {
+		return nil, fmt.Errorf("endpoints %v: %w", t.Client.Endpoints, err)
+	}
 	cli, err := clientv3.New(t.Client)
 	if err != nil {
 		return nil, fmt.Errorf("endpoints %v: %w", t.Client.Endpoints, err)
@@ -68,6 +79,30 @@ func openTarget(ctx context.Context, t *Target, side string) (*venue, error) {
 	}
 	v.first = r.Header.Revision
 	return v, nil
+}
+
+// reach returns nil if a member answers at the endpoints, and otherwise what is
+// in the way. It has no name and password: clientv3 does not say why it cannot
+// log in.
+func reach(ctx context.Context, t *Target) error {
+	cfg := t.Client
+	cfg.Username, cfg.Password = "", ""
+	cli, err := etcdcall.New(cfg)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = cli.Close() }() // nothing of it is needed any more
+	ctx, cancel := context.WithTimeoutCause(ctx, reachTime, errNoAnswer)
+	defer cancel()
+	_, err = cli.Get(ctx, t.Prefix, clientv3.WithCountOnly())
+	switch stopped, ok := errors.AsType[*reprise.Error](err); {
+	case errors.Is(err, rpctypes.ErrUserEmpty), errors.Is(err, rpctypes.ErrPermissionDenied):
+		return nil
+	case ok && ctx.Err() != nil:
+		return fmt.Errorf("%w: %s", context.Cause(ctx), status.Convert(stopped.Err).Message())
+	default:
+		return err
+	}
 }
 
 // truth is a client that nobody lies to.
