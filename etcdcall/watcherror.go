@@ -35,8 +35,9 @@ type WatchError struct {
 	// CompactRevision is the first revision that can still be watched, if
 	// Reason is WatchCompacted.
 	CompactRevision int64
-	// Err is what the server or the transport said. It is nil if the break
-	// was found by comparing revisions or cluster ids.
+	// Err is what the server or the transport said or, if Reason is
+	// WatchRestored, which revisions or cluster ids do not fit. It is nil if
+	// Reason is WatchCompacted.
 	Err error
 }
 

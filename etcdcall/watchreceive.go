@@ -1,15 +1,11 @@
 package etcdcall
 
 import (
-	"context"
-	"errors"
 	"slices"
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
-
-	"github.com/reprise-go/reprise"
 )
 
 // handle takes in what the server sent. An error ends the gRPC stream.
@@ -66,7 +62,8 @@ func (s *watchStream) accepted(sub *subscription, h *pb.ResponseHeader) {
 		sub.cluster = h.GetClusterId()
 	}
 	if sub.cluster != h.GetClusterId() {
-		s.fail(sub, &WatchError{Reason: WatchRestored, Revision: sub.complete()})
+		why := &foreignError{before: sub.cluster, now: h.GetClusterId()}
+		s.fail(sub, &WatchError{Reason: WatchRestored, Revision: sub.complete(), Err: why})
 		return
 	}
 	sub.bound = h.GetRevision()
@@ -104,39 +101,6 @@ func (s *watchStream) move(sub *subscription) {
 		sub.stream.Load().remove(sub)
 	}
 	s.mux.retire(s)
-}
-
-// verifyReads is how many reads must agree that the store went back, before a
-// watch is given up for it.
-const verifyReads = 4
-
-var errBehind = errors.New("etcdcall: the store is behind what was seen")
-
-// verify finds out whether a server that is behind what the watch has seen only
-// lags, or whether that is no longer in the store.
-func (s *watchStream) verify(sub *subscription, seen int64) {
-	ctx, cancel := context.WithCancel(s.mux.led(sub.ctx))
-	defer cancel()
-	defer context.AfterFunc(s.ctx, cancel)()
-	var cluster uint64
-	err := reprise.Invoke(ctx, func(ctx context.Context, _ reprise.CallSettings) error {
-		h, err := s.mux.read(ctx, string(sub.key))
-		if err != nil {
-			return err
-		}
-		if cluster = h.GetClusterId(); cluster == sub.cluster && h.GetRevision() < seen {
-			return errBehind
-		}
-		return nil
-	}, reprise.WithMaxAttempts(verifyReads), reprise.WithRetry(func() reprise.Retryer {
-		return reprise.OnErrorFunc(s.mux.backoff, func(err error) bool { return errors.Is(err, errBehind) })
-	}))
-	if err == nil && cluster == sub.cluster || err != nil && !errors.Is(err, errBehind) {
-		return // the next stream will tell, if the read cannot
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.fail(sub, &WatchError{Reason: WatchRestored, Revision: sub.complete()})
 }
 
 // handleRefused ends a watch that the server does not grant, unless all that is

@@ -289,6 +289,7 @@ func runCampaign(t *testing.T, members, wanted int, seed uint64) {
 	end()
 
 	until := finish(t, c, h)
+	h.agree(t)
 	given := 0
 	for range all {
 		must(t, <-errs)

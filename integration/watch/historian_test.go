@@ -2,10 +2,12 @@ package watch_test
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"testing"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/reprise-go/reprise"
@@ -20,6 +22,7 @@ type historian struct {
 	log     check.Log
 	next    int64
 	behind  []int64 // revisions read, the latest last
+	lost    string  // how the store lost what it had acknowledged; empty if it did not
 }
 
 // look reads up to now and compacts what is older than twenty looks.
@@ -27,6 +30,9 @@ func (h *historian) look(ctx context.Context) error {
 	truth, until, err := h.mark(ctx)
 	if err != nil {
 		return err
+	}
+	if until < h.next {
+		h.lost = fmt.Sprintf("it was at revision %d, and a later write has revision %d", h.next-1, until)
 	}
 	log, err := check.ReadLog(ctx, truth, prefix, h.next, until)
 	if err != nil {
@@ -105,6 +111,35 @@ func finish(t *testing.T, c *etcdtest.Cluster, h *historian) int64 {
 }
 
 func second[T any](_ T, err error) error { return err }
+
+// agree checks that it was the cluster that the watches were tested on, and not
+// one that lost what it had acknowledged or whose members differ.
+func (h *historian) agree(t *testing.T) {
+	t.Helper()
+	if h.lost != "" {
+		t.Errorf("the cluster lost writes: %s", h.lost)
+	}
+	var first *clientv3.GetResponse
+	for _, m := range h.cluster.Members() {
+		until(t, h.cluster, func(ctx context.Context, _ *clientv3.Client) error {
+			truth, err := m.Truth()
+			if err != nil {
+				return err
+			}
+			r, err := truth.Get(ctx, prefix, clientv3.WithPrefix())
+			if err != nil {
+				return err
+			}
+			if first == nil {
+				first = r
+			}
+			if r.Header.Revision != first.Header.Revision || !slices.EqualFunc(r.Kvs, first.Kvs, func(a, b *mvccpb.KeyValue) bool { return a.String() == b.String() }) {
+				t.Errorf("%s is at revision %d with %d keys, the first member at %d with %d", m.Name(), r.Header.Revision, len(r.Kvs), first.Header.Revision, len(first.Kvs))
+			}
+			return nil
+		})
+	}
+}
 
 // until calls f with a client that no fault touches until it succeeds.
 func until(t *testing.T, c *etcdtest.Cluster, f func(ctx context.Context, truth *clientv3.Client) error) {

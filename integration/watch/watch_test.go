@@ -211,3 +211,35 @@ func TestAWatchResumesAfterEveryKindOfBreak(t *testing.T) {
 		}
 	}
 }
+
+func TestAWatchAsksForTheSameAgainAfterABreak(t *testing.T) {
+	t.Parallel()
+	c := etcdtest.New(t)
+	cli := client(t, c)
+	puts := watch(t, cli, "key", clientv3.WithPrevKV(), clientv3.WithFilterDelete())
+	deletions := watch(t, cli, "key", clientv3.WithPrevKV(), clientv3.WithFilterPut())
+	put(t, truth(t, c), "key", "0")
+	expect(t, puts, "0")
+	for _, value := range []string{"1", "2"} {
+		c.Member(0).ClientLink().Reset()
+		before := put(t, truth(t, c), "key", "before "+value)
+		_, err := truth(t, c).Delete(t.Context(), "key")
+		must(t, err)
+		put(t, truth(t, c), "key", value)
+		put(t, truth(t, c), "key", value+" again")
+		// The portions are as the breaks made them.
+		for _, want := range []struct {
+			watch       *etcdcall.Watch
+			value, prev string
+		}{{puts, "before " + value, ""}, {puts, value, ""}, {puts, value + " again", value}, {deletions, "", "before " + value}} {
+			for ev, err := range want.watch.Events() {
+				must(t, err)
+				got := string(ev.PrevKv.GetValue())
+				if string(ev.Kv.Value) != want.value || got != want.prev && ev.Kv.ModRevision != before {
+					t.Errorf("got %v with the previous value %q, want %q with %q", ev, got, want.value, want.prev)
+				}
+				break
+			}
+		}
+	}
+}
