@@ -4,8 +4,8 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync"
 	"testing"
-	"time"
 
 	"github.com/reprise-go/reprise"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -138,28 +138,29 @@ func TestEveryCallEndsAtItsDeadlineWithWhatIsKnown(t *testing.T) {
 		<-ctx.Done()
 		return nil, ctx.Err()
 	})
-	cli := s.client(t)
+	cli := connected(t, s.client(t))
+	var all sync.WaitGroup
 	for _, c := range otherCalls {
-		t.Run(shortName(c.method), func(t *testing.T) {
-			t.Parallel()
-			ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+		all.Go(func() {
+			ctx, cancel := context.WithTimeout(t.Context(), enough)
 			defer cancel()
 			err := c.call(ctx, cli)
 			// The server's own timer may go off a moment before the client's.
 			if !errors.Is(err, context.DeadlineExceeded) && status.Code(err) != codes.DeadlineExceeded {
-				t.Errorf("the deadline is not found in %v", err)
+				t.Errorf("%s: the deadline is not found in %v", c.method, err)
 			}
 			var a *AmbiguousError
 			var stopped *reprise.Error
 			if methods[c.method].class == read {
 				if errors.As(err, &a) || !errors.As(err, &stopped) {
-					t.Errorf("a read ended with %T: %v", err, err)
+					t.Errorf("%s: a read ended with %T: %v", c.method, err, err)
 				}
 			} else if !errors.As(err, &a) || a.Method != c.method || OutcomeOf(err) != Unknown {
-				t.Errorf("a write ended with %T: %v", err, err)
+				t.Errorf("%s: a write ended with %T: %v", c.method, err, err)
 			}
 		})
 	}
+	all.Wait()
 }
 
 func TestEveryCallIsMadeAgainAsItsRowSays(t *testing.T) {

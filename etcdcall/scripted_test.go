@@ -11,6 +11,7 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/connectivity"
 )
 
 // impatience is for calls that will not succeed.
@@ -96,6 +97,24 @@ func within5s(t *testing.T) context.Context {
 	t.Cleanup(cancel)
 	return ctx
 }
+
+// connected waits until a client is connected, so that what it is asked to send
+// is sent at once.
+func connected(t *testing.T, cli *clientv3.Client) *clientv3.Client {
+	t.Helper()
+	ctx, conn := within5s(t), cli.ActiveConnection()
+	conn.Connect()
+	for s := conn.GetState(); s != connectivity.Ready; s = conn.GetState() {
+		if !conn.WaitForStateChange(ctx, s) {
+			t.Fatalf("the connection is %v", s)
+		}
+	}
+	return cli
+}
+
+// enough is a deadline before which a call of a connected client certainly has
+// been sent.
+const enough = 2 * time.Second
 
 // success is the empty answer of a KV method.
 func success(method string) any {

@@ -175,9 +175,7 @@ func (m *Member) config() (*embed.Config, error) {
 	if c.authority != nil {
 		cfg.ClientTLSInfo = c.authority.info
 	}
-	if c.opts.password != "" {
-		cfg.BcryptCost = cheapestHash
-	}
+	cfg.BcryptCost = cheapestHash
 	client, err := url.Parse(m.Endpoint())
 	if err != nil {
 		return nil, err
@@ -197,8 +195,8 @@ func (m *Member) config() (*embed.Config, error) {
 }
 
 // cheapestHash is the least cost of bcrypt. etcd hashes a password in the middle
-// of a request, and at its default cost that may take longer on a busy machine
-// than a short-lived token is good for.
+// of a request, and at its default cost that may take a busy machine longer than
+// a short-lived token is good for, or than an attempt may take.
 const cheapestHash = 4
 
 // end takes the server out of service with f, and frees what it held. Closing

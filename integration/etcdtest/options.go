@@ -85,8 +85,8 @@ func WithClientCertificates() Option {
 
 // WithAuth turns authentication on, with a user root who has the given
 // password and the role root. [Cluster.Config] carries that name and password.
-// Passwords are hashed at the lowest cost that there is; [WithServerConfig] can
-// set BcryptCost to another.
+// Passwords are always hashed at the lowest cost that there is;
+// [WithServerConfig] can set BcryptCost to another.
 func WithAuth(rootPassword string) Option {
 	return func(o *options) { o.password = rootPassword }
 }
