@@ -150,6 +150,8 @@ func ExampleHealthChecker_Handler() {
 
 // A program of two services: the web server answers health and is closed first.
 func ExampleRun() {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
 	checker := services.NewChecker("", "")
 	worker := services.New(services.Config{
 		Name:  "worker",
@@ -166,6 +168,7 @@ func ExampleRun() {
 			}
 			served := make(chan error, 1)
 			go func() { served <- server.Serve(listener) }()
+			cancel() // enough for an example; in a program a signal does the same
 			select {
 			case err := <-served:
 				return err
@@ -176,8 +179,6 @@ func ExampleRun() {
 		Close: func() error { fmt.Println("web closed"); return nil },
 	})
 
-	ctx, cancel := context.WithCancel(context.Background()) // a signal does the same
-	time.AfterFunc(20*time.Millisecond, cancel)
 	err := services.Run(ctx, services.RunConfig{
 		Checker: checker,
 		Drain:   10 * time.Millisecond,
