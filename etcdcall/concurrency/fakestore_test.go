@@ -8,6 +8,7 @@ import (
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
@@ -22,6 +23,8 @@ type fakeStore struct {
 	asked   []request
 	// latency is how long a request takes, half of it each way.
 	latency time.Duration
+	// lagging says that serializable reads meet a server that is behind.
+	lagging bool
 	// before is called before each request is answered, without the lock.
 	before func(n int, r request)
 }
@@ -142,6 +145,9 @@ func (t *fakeTxn) Commit() (*clientv3.TxnResponse, error) {
 		n := len(s.asked)
 		s.mu.Unlock()
 		s.before(n, t.request)
+	}
+	if s.lagging && len(t.then) > 0 && t.then[0].IsSerializable() {
+		return nil, rpctypes.ErrFutureRev
 	}
 	s.mu.Lock()
 	resp := s.answer(&t.request)

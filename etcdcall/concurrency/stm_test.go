@@ -297,72 +297,59 @@ func told(asked []request) (words []string) {
 	return words
 }
 
-func TestAMemoryOfLongAgoOrOfAnotherClusterIsNotUsed(t *testing.T) {
+func TestTheFirstReadIsLinearizableAndTheOthersAreOfItsRevision(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
+	for level := concurrency.SerializableSnapshot; level <= concurrency.ReadCommitted; level++ {
 		s := newFakeStore(0)
-		cli := s.client(t.Context())
-		m := concurrency.WithMemory(concurrency.NewMemory(cli, 0))
-		asks := func(want ...string) {
-			t.Helper()
-			if _, err := concurrency.NewSTM(cli, addOne, m); err != nil {
-				t.Fatal(err)
-			}
-			if got := told(s.requests()); !slices.Equal(got, want) {
-				t.Errorf("it asked: %q, want %q", got, want)
-			}
-		}
-		asks("read x", "commit")
-		time.Sleep(time.Minute)
-		asks("commit")
-		time.Sleep(time.Minute + time.Nanosecond)
-		asks("read x", "commit")
-		asks("commit")
-		if got := s.get("x"); got != "4" {
-			t.Errorf("x is %s", got)
-		}
-
-		// Another cluster happens to have the same revisions.
-		s.cluster = 2
-		s.history[len(s.history)-1] = newFakeStore(0).history[0]
-		if _, err := concurrency.NewSTM(cli, func(s concurrency.STM) error { s.Get("y"); return nil }, m); err != nil {
+		s.set("x", "1")
+		resp, err := concurrency.NewSTM(s.client(t.Context()), func(view concurrency.STM) error {
+			view.Get("x")
+			s.set("z", "1")
+			view.Get("y")
+			return nil
+		}, concurrency.WithIsolation(level))
+		if err != nil {
 			t.Fatal(err)
 		}
-		s.requests()
-		asks("read x", "commit")
-		if got := s.get("x"); got != "1" {
-			t.Errorf("x is %s", got)
+		asked := s.requests()
+		first, second := asked[0].then[0], asked[1].then[0]
+		if first.IsSerializable() || first.Rev() != 0 {
+			t.Errorf("level %d began at revision %d, serializable %v", level, first.Rev(), first.IsSerializable())
 		}
-	})
+		pinned := level == concurrency.SerializableSnapshot || level == concurrency.Serializable
+		if second.IsSerializable() != pinned || pinned != (second.Rev() == 2) {
+			t.Errorf("level %d went on at revision %d, serializable %v", level, second.Rev(), second.IsSerializable())
+		}
+		if pinned && resp.Header.Revision != 2 {
+			t.Errorf("level %d names revision %d", level, resp.Header.Revision)
+		}
+	}
 }
 
-func TestAnAnswerThatComesLateDoesNotReplaceANewerOne(t *testing.T) {
+func TestAServerThatIsBehindIsNotAskedTwice(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		s := newFakeStore(0)
-		cli := s.client(t.Context())
-		m := concurrency.WithMemory(concurrency.NewMemory(cli, 0))
-		// A reader's answer is under way while a writer writes and is answered.
-		s.takes(2 * time.Second)
-		done := make(chan error)
-		go func() {
-			_, err := concurrency.NewSTM(cli, func(s concurrency.STM) error { s.Get("x"); return nil }, m)
-			done <- err
-		}()
-		time.Sleep(1500 * time.Millisecond)
-		s.takes(0)
-		if _, err := concurrency.NewSTM(cli, addOne, m); err != nil {
+		s := newFakeStore(time.Millisecond)
+		s.set("x", "1", "y", "1")
+		s.lagging = true
+		start := time.Now()
+		_, err := concurrency.NewSTM(s.client(t.Context()), func(view concurrency.STM) error {
+			view.Get("x")
+			s.set("x", "2", "y", "2")
+			if y := view.Get("y"); y != "1" {
+				t.Errorf("y was %s", y)
+			}
+			return nil
+		})
+		if err != nil {
 			t.Fatal(err)
 		}
-		if err := <-done; err != nil {
-			t.Fatal(err)
+		asked := s.requests()
+		if last := asked[len(asked)-1].then[0]; len(asked) != 2 || last.IsSerializable() || last.Rev() != 2 {
+			t.Errorf("it asked: %q", told(asked))
 		}
-		s.requests()
-		if _, err := concurrency.NewSTM(cli, addOne, m); err != nil {
-			t.Fatal(err)
-		}
-		if got := told(s.requests()); !slices.Equal(got, []string{"commit"}) {
-			t.Errorf("it asked: %q", got)
+		if took := time.Since(start); took != 2500*time.Microsecond {
+			t.Errorf("it took %v", took)
 		}
 	})
 }
