@@ -1,7 +1,6 @@
 package etcdcall
 
 import (
-	"errors"
 	"slices"
 	"time"
 
@@ -23,6 +22,10 @@ import (
 // release what New made; closing it twice is harmless. The client is safe for
 // concurrent use.
 func New(cfg clientv3.Config, opts ...Option) (*clientv3.Client, error) {
+	set := newSettings(opts)
+	if err := set.once.check(); err != nil {
+		return nil, err
+	}
 	cfg = Configure(cfg, opts...)
 	// The sync reads fields of the client that are replaced below, so it must
 	// not run before that is done.
@@ -31,10 +34,6 @@ func New(cfg clientv3.Config, opts ...Option) (*clientv3.Client, error) {
 	cli, err := clientv3.New(cfg)
 	if err != nil {
 		return nil, err
-	}
-	set := newSettings(opts)
-	if err := set.once.check(); err != nil {
-		return nil, errors.Join(err, cli.Close())
 	}
 	parts := newParts(cli, set)
 	replaced := cli.Watcher

@@ -45,7 +45,7 @@ func guards(c *pb.Compare, ops []*pb.RequestOp) bool {
 		return false
 	}
 	for _, op := range ops {
-		if del := op.GetRequestDeleteRange(); del != nil && covers(del, c.GetKey()) {
+		if del := op.GetRequestDeleteRange(); del != nil && inRange(c.GetKey(), del.GetKey(), del.GetRangeEnd()) {
 			return true
 		}
 		if put := op.GetRequestPut(); byMod && put != nil && bytes.Equal(put.GetKey(), c.GetKey()) {
@@ -53,19 +53,6 @@ func guards(c *pb.Compare, ops []*pb.RequestOp) bool {
 		}
 	}
 	return false
-}
-
-// covers reports whether del deletes key, should it exist.
-func covers(del *pb.DeleteRangeRequest, key []byte) bool {
-	from, end := del.GetKey(), del.GetRangeEnd()
-	switch {
-	case len(end) == 0:
-		return bytes.Equal(from, key)
-	case len(end) == 1 && end[0] == 0: // to the end of the key space
-		return bytes.Compare(from, key) <= 0
-	default:
-		return bytes.Compare(from, key) <= 0 && bytes.Compare(key, end) < 0
-	}
 }
 
 // guardedTxn sends a transaction for which isGuarded holds again even after an

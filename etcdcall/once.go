@@ -2,7 +2,6 @@ package etcdcall
 
 import (
 	"context"
-	"strconv"
 	"time"
 )
 
@@ -111,7 +110,7 @@ func (s *onceSettings) wanted(ctx context.Context) bool {
 // check finds what no client can work with.
 func (s *onceSettings) check() error {
 	if s.enabled && s.prefix == "" {
-		return &ConfigurationError{Problem: "the prefix of WithExactlyOnce is empty: " + strconv.Quote(s.prefix)}
+		return &ConfigurationError{Problem: "the prefix of WithExactlyOnce is empty"}
 	}
 	return nil
 }

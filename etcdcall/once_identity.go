@@ -120,6 +120,7 @@ func (k *keeper) newIdentity(ctx context.Context) (*identity, error) {
 	id.renewed(sent, time.Duration(granted.GetTTL())*time.Second)
 	if err := id.grow(ctx, firstSlots); err != nil {
 		stop()
+		k.work.Go(func() { k.giveBack(id.lease) }) // or each write that fails so would leave one behind
 		return nil, err
 	}
 	k.work.Go(func() { id.keepAlive(own) })

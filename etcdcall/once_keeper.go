@@ -246,10 +246,15 @@ func (k *keeper) close() {
 		lost := id.gone.Load()
 		id.lose()
 		if !lost {
-			// What fails here is made good by the end of the lease.
-			_, _ = k.revoke.Call(context.Background(), &pb.LeaseRevokeRequest{ID: id.lease})
+			k.giveBack(id.lease)
 		}
 	}
+}
+
+// giveBack revokes a lease, also when the keeper is closed. What fails here is
+// made good by the end of the lease.
+func (k *keeper) giveBack(lease int64) {
+	_, _ = k.revoke.Call(context.Background(), &pb.LeaseRevokeRequest{ID: lease})
 }
 
 // keepAlive renews the lease three times in its time to live, until the

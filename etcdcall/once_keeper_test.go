@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 )
 
 func TestTheLeaseIsRenewedThreeTimesInItsTime(t *testing.T) {
@@ -281,6 +283,27 @@ func TestClosingIsNotHeldUpByADeadCluster(t *testing.T) {
 		w.close()
 		if took := time.Since(began); took > revokeTimeout {
 			t.Errorf("closing took %v", took)
+		}
+	})
+}
+
+func TestAnIdentityThatCannotBeMadeLeavesNoLease(t *testing.T) {
+	t.Parallel()
+	inBubble(t, func(t *testing.T, w *onceWriter, s *store) {
+		s.setFault(func(r request, _ bool) error {
+			if r.method == pb.KV_Txn_FullMethodName {
+				return rpctypes.ErrGRPCPermissionDenied
+			}
+			return nil
+		})
+		for n := range 5 {
+			if _, err := put(t.Context(), w, "k"); !errors.Is(err, rpctypes.ErrPermissionDenied) || OutcomeOf(err) != NotApplied {
+				t.Errorf("got %v (%v)", err, OutcomeOf(err))
+			}
+			synctest.Wait()
+			if granted := len(s.requests(pb.Lease_LeaseGrant_FullMethodName)); granted != n+1 || len(s.leases) != 0 {
+				t.Errorf("%d leases of %d are left", len(s.leases), granted)
+			}
 		}
 	})
 }

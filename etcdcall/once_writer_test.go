@@ -280,8 +280,8 @@ func TestExactlyOnceCanBeSwitchedForACall(t *testing.T) {
 func TestAnEmptyPrefixIsRefused(t *testing.T) {
 	t.Parallel()
 	_, err := New(clientv3.Config{Endpoints: []string{"127.0.0.1:1"}}, WithExactlyOnce(""))
-	if _, ok := errors.AsType[*ConfigurationError](err); !ok {
-		t.Errorf("got %v, want a ConfigurationError", err)
+	if _, ok := errors.AsType[*ConfigurationError](err); !ok || errors.Is(err, context.Canceled) {
+		t.Errorf("got %v, want a ConfigurationError and nothing else", err)
 	}
 }
 
