@@ -95,9 +95,12 @@ func WithPrefetch(keys ...string) STMOption {
 // two to four times what the first failed commit took, or 20 ms if it took longer,
 // and double with each conflict up to 32 to 64 times that ([reprise.JitterEqual]):
 // they follow the distance and the load of the servers, and none is longer than
-// 1.28 s. After a pause shorter than the commit took, the function
-// runs again on what the failed commit has brought; after a longer one, which under
-// contention nothing of it outlives, that is read anew in one request.
+// 1.28 s.
+//
+// The answer to a failed commit brings anew what the function has read. After a
+// pause shorter than the commit took, the function runs again on that; after a
+// longer one, which under contention it does not outlive, all of it is read once
+// more, in one request.
 func WithConflictBackoff(bo reprise.Backoff) STMOption {
 	return func(o *stmOptions) { o.backoff = &bo }
 }
