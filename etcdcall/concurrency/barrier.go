@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"sync"
 
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	v3 "go.etcd.io/etcd/client/v3"
 )
 
@@ -23,6 +24,7 @@ type Barrier struct {
 
 	mu   sync.Mutex
 	mark string // what the key holds while this Barrier holds it
+	rev  int64  // its create revision, 0 unless that is known
 }
 
 // NewBarrier returns the barrier of the name key, which is its only key.
@@ -49,25 +51,42 @@ func (b *Barrier) Hold(ctx context.Context) error {
 		b.mark = mark // it may stand: Hold again, or Release
 		return err
 	}
+	rev := resp.Header.Revision
 	if !resp.Succeeded {
-		if kvs := resp.Responses[0].GetResponseRange().Kvs; len(kvs) == 0 || string(kvs[0].Value) != mark {
+		kvs := resp.Responses[0].GetResponseRange().Kvs
+		if len(kvs) == 0 || string(kvs[0].Value) != mark {
 			return ErrBarrierHeld
 		}
+		rev = kvs[0].CreateRevision
 	}
-	b.mark = mark
+	b.mark, b.rev = mark, rev
 	return nil
 }
 
-// Release takes the barrier down and lets all who wait go, whoever raised it. A
-// barrier that does not stand is no error.
+// Release takes the barrier down and lets all who wait go: the one that this
+// Barrier raised, or, if it raised none, the one that stands, whoever raised it.
+// A barrier that does not stand is no error. One that is raised later stays,
+// whatever becomes of the request.
 func (b *Barrier) Release(ctx context.Context) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	_, err := repeatable(ctx, func(ctx context.Context) (*v3.DeleteResponse, error) {
-		return b.client.Delete(ctx, b.key)
+	rev := b.rev
+	if rev == 0 {
+		resp, err := repeatable(ctx, func(ctx context.Context) (*v3.GetResponse, error) {
+			return b.client.Get(ctx, b.key, v3.WithKeysOnly())
+		})
+		if err != nil {
+			return err
+		}
+		if len(resp.Kvs) > 0 {
+			rev = resp.Kvs[0].CreateRevision
+		}
+	}
+	_, err := repeatable(ctx, func(ctx context.Context) (*v3.TxnResponse, error) {
+		return b.client.Txn(ctx).If(created(b.key, pb.Compare_LESS, rev+1)).Then(v3.OpDelete(b.key)).Commit()
 	})
 	if err == nil {
-		b.mark = ""
+		b.mark, b.rev = "", 0
 	}
 	return err
 }

@@ -19,6 +19,9 @@ type Hold struct {
 	Holder string
 	// Token is the fencing token or term: the create revision of its key.
 	Token int64
+	// Shared says that others may hold the lock as well, if they share it too.
+	// Such a hold needs no token.
+	Shared bool
 	// Revision is one at which the client was told that it held the lock.
 	Revision int64
 	// From is when the client began to believe that it held the lock, Until
@@ -27,23 +30,35 @@ type Hold struct {
 }
 
 // Exclusive says whether clients ever believed at the same time that they held
-// the lock, or held it with a token that was not greater than the one before. It
-// compares times, so that the clients must have one clock.
+// the lock, unless all of them shared it, or held it alone with a token that was
+// not greater than the one before. It compares times, so that the clients must
+// have one clock.
 func Exclusive(holds []Hold) error {
 	holds = slices.SortedFunc(slices.Values(holds), func(a, b Hold) int { return a.From.Compare(b.From) })
-	var errs []error
-	for i, h := range holds {
-		if i == 0 {
-			continue
+	var (
+		errs          []error
+		alone, shared *Hold // of those before, the one that lasted longest
+		last          *Hold // that was alone
+	)
+	for _, h := range holds {
+		for _, before := range []*Hold{alone, shared} {
+			if before != nil && !(before.Shared && h.Shared) && h.From.Before(before.Until) {
+				errs = append(errs, fmt.Errorf("check: %s held the lock with token %d for %v while %s held it with token %d",
+					h.Holder, h.Token, before.Until.Sub(h.From), before.Holder, before.Token))
+			}
 		}
-		last := holds[i-1]
-		if h.From.Before(last.Until) {
-			errs = append(errs, fmt.Errorf("check: %s held the lock with token %d for %v while %s held it with token %d",
-				h.Holder, h.Token, last.Until.Sub(h.From), last.Holder, last.Token))
+		longest := &alone
+		if h.Shared {
+			longest = &shared
+		} else {
+			if last != nil && h.Token <= last.Token {
+				errs = append(errs, fmt.Errorf("check: %s held the lock with token %d after %s with token %d",
+					h.Holder, h.Token, last.Holder, last.Token))
+			}
+			last = &h
 		}
-		if h.Token <= last.Token {
-			errs = append(errs, fmt.Errorf("check: %s held the lock with token %d after %s with token %d",
-				h.Holder, h.Token, last.Holder, last.Token))
+		if *longest == nil || h.Until.After((*longest).Until) {
+			*longest = &h
 		}
 	}
 	return errors.Join(errs...)

@@ -15,6 +15,12 @@ func hold(holder string, token, rev int64, from, until int) check.Hold {
 	return check.Hold{Holder: holder, Token: token, Revision: rev, From: at(from), Until: at(until)}
 }
 
+func share(holder string, from, until int) check.Hold {
+	h := hold(holder, 0, 0, from, until)
+	h.Shared = true
+	return h
+}
+
 func wrote(key, value string, create, mod int64) *clientv3.Event {
 	return &clientv3.Event{Type: clientv3.EventTypePut, Kv: &mvccpb.KeyValue{
 		Key: []byte(key), Value: []byte(value), CreateRevision: create, ModRevision: mod,
@@ -31,11 +37,16 @@ func TestExclusiveCatchesTwoHolders(t *testing.T) {
 		holds []check.Hold
 		fine  bool
 	}{
-		"none":              {nil, true},
-		"one after another": {[]check.Hold{hold("b", 3, 4, 2, 3), hold("a", 2, 2, 1, 2)}, true},
-		"overlap":           {[]check.Hold{hold("a", 2, 2, 1, 3), hold("b", 3, 4, 2, 4)}, false},
-		"token not greater": {[]check.Hold{hold("a", 3, 3, 1, 2), hold("b", 3, 4, 2, 4)}, false},
-		"token goes back":   {[]check.Hold{hold("a", 3, 3, 1, 2), hold("b", 2, 4, 2, 4)}, false},
+		"none":                     {nil, true},
+		"one after another":        {[]check.Hold{hold("b", 3, 4, 2, 3), hold("a", 2, 2, 1, 2)}, true},
+		"overlap":                  {[]check.Hold{hold("a", 2, 2, 1, 3), hold("b", 3, 4, 2, 4)}, false},
+		"token not greater":        {[]check.Hold{hold("a", 3, 3, 1, 2), hold("b", 3, 4, 2, 4)}, false},
+		"while a long one goes on": {[]check.Hold{hold("a", 2, 2, 1, 9), hold("b", 3, 4, 2, 3), hold("c", 4, 4, 4, 5)}, false},
+		"readers share":            {[]check.Hold{share("a", 1, 3), share("b", 2, 4), hold("c", 2, 2, 4, 5), share("a", 5, 6)}, true},
+		"a writer beside a reader": {[]check.Hold{share("a", 1, 5), share("b", 2, 3), hold("c", 2, 2, 4, 6)}, false},
+		"a reader beside a writer": {[]check.Hold{hold("c", 2, 2, 1, 3), share("a", 2, 4)}, false},
+		"writers among readers":    {[]check.Hold{hold("c", 3, 2, 1, 2), share("a", 2, 3), hold("c", 2, 2, 3, 4)}, false},
+		"token goes back":          {[]check.Hold{hold("a", 3, 3, 1, 2), hold("b", 2, 4, 2, 4)}, false},
 	} {
 		if err := check.Exclusive(test.holds); (err == nil) != test.fine {
 			t.Errorf("%s: %v", name, err)

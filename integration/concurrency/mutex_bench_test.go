@@ -44,6 +44,10 @@ func newLock(b testing.TB, cli *clientv3.Client, name string) lock {
 // through this module in turns. One iteration is a turn of each. Holders are
 // checked by fencing: one at a time, each with a greater token than the one
 // before.
+//
+// A wait is as long as the turns of those in front, so that one stall of the
+// machine or the server stands out against a median of milliseconds. A bystander
+// who puts a key of its own every few milliseconds shows such stalls.
 func BenchmarkContendedMutex(b *testing.B) {
 	for _, members := range []int{1, 3} {
 		b.Run(fmt.Sprintf("members=%d", members), func(b *testing.B) {
@@ -56,9 +60,13 @@ func BenchmarkContendedMutex(b *testing.B) {
 			old.run(b, 32)
 			ours.run(b, 160)
 			old.waits, ours.waits = nil, nil
+			idle := newBystander(b, c.plain(b))
 			var ratios, before, after []float64
 			for b.Loop() {
-				x, y := old.run(b, 64), ours.run(b, 640)
+				x := old.run(b, 64)
+				idle.look()
+				y := ours.run(b, 640)
+				idle.lookAway()
 				before, after, ratios = append(before, x), append(after, y), append(ratios, y/x)
 			}
 			b.ReportMetric(0, "ns/op")
@@ -66,6 +74,8 @@ func BenchmarkContendedMutex(b *testing.B) {
 			b.ReportMetric(median(after), "locks/s")
 			b.ReportMetric(median(ratios), "times-clientv3")
 			b.ReportMetric(ours.worstWait(), "longest/median-wait")
+			b.ReportMetric(ours.waits[len(ours.waits)-1].Seconds()*1e3, "longest-wait-ms")
+			b.ReportMetric(idle.longest.Seconds()*1e3, "longest-put-ms")
 		})
 	}
 }
@@ -164,6 +174,46 @@ func (c *contest) hold(tb testing.TB, token int64) {
 func (c *contest) worstWait() float64 {
 	slices.Sort(c.waits)
 	return float64(c.waits[len(c.waits)-1]) / float64(c.waits[len(c.waits)/2])
+}
+
+// bystander puts a key of its own from time to time, and notes how long that
+// took at most while it was looking.
+type bystander struct {
+	mu      sync.Mutex
+	looking bool
+	longest time.Duration
+}
+
+func newBystander(tb testing.TB, cli *clientv3.Client) *bystander {
+	tb.Helper()
+	o := &bystander{}
+	ctx, stop := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	tb.Cleanup(func() { stop(); wg.Wait() })
+	wg.Go(func() {
+		for ctx.Err() == nil {
+			began := time.Now()
+			<-time.After(5 * time.Millisecond) // late, if the machine stalls
+			if _, err := cli.Put(ctx, "bystander", ""); err != nil {
+				continue
+			}
+			o.mu.Lock()
+			if o.looking {
+				o.longest = max(o.longest, time.Since(began)-5*time.Millisecond)
+			}
+			o.mu.Unlock()
+		}
+	})
+	return o
+}
+
+func (o *bystander) look()     { o.set(true) }
+func (o *bystander) lookAway() { o.set(false) }
+
+func (o *bystander) set(looking bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.looking = looking
 }
 
 func median(of []float64) float64 {

@@ -114,6 +114,18 @@ func TestABarrierHoldsUntilItIsReleased(t *testing.T) {
 	must(t, <-waited)
 	must(t, a.Release(soon(t)))
 	must(t, b.Hold(soon(t)))
+	must(t, a.Release(soon(t))) // whoever raised it
+
+	// A barrier that was raised later is not taken down by the release of one
+	// that had gone.
+	must(t, a.Hold(soon(t)))
+	_, err = truth(t, c).Delete(soon(t), "barrier")
+	must(t, err)
+	must(t, concurrency.NewBarrier(newClient(t, c), "barrier").Hold(soon(t)))
+	must(t, a.Release(soon(t)))
+	if got := keys(t, c, "barrier"); len(got) != 1 {
+		t.Errorf("somebody else's barrier is gone: %v", got)
+	}
 }
 
 func TestMembersOfADoubleBarrierBeginAndEndTogether(t *testing.T) {
