@@ -210,6 +210,49 @@ func TestLockHonoursItsDeadlineOnADeadLink(t *testing.T) {
 	until(t, "the waiter's key to be deleted", func() bool { return len(keys(t, c, "lock/")) == 1 })
 }
 
+// TestLockOfClientv3OutlivesItsDeadlineOnADeadLink shows of clientv3 what the test
+// above shows the absence of: it removes its key before it returns, for as long as
+// its client lives.
+func TestLockOfClientv3OutlivesItsDeadlineOnADeadLink(t *testing.T) {
+	t.Parallel()
+	c := etcdtest.New(t)
+	holder := concurrency.NewMutex(session(t, newClient(t, c)), "lock")
+	must(t, holder.Lock(soon(t)))
+
+	cli := c.Client(t)
+	s, err := raw.NewSession(cli)
+	must(t, err)
+	defer s.Orphan()
+	looking := &firstGet{KV: cli.KV, called: make(chan struct{})}
+	cli.KV = looking
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	done := make(chan error, 1)
+	go func() { done <- raw.NewMutex(s, "lock").Lock(ctx) }()
+	<-looking.called // it knows that it has to wait
+	must(t, c.Member(0).ClientLink().BlackHole(etcdtest.Both))
+	cancel()
+	select {
+	case err := <-done:
+		t.Errorf("clientv3 has mended it: %v", err)
+	case <-time.After(2 * time.Second):
+	}
+	must(t, c.Member(0).ClientLink().Heal())
+	<-done
+}
+
+// firstGet tells of the first Get that is called.
+type firstGet struct {
+	clientv3.KV
+	once   sync.Once
+	called chan struct{}
+}
+
+func (g *firstGet) Get(ctx context.Context, key string, opts ...clientv3.OpOption) (*clientv3.GetResponse, error) {
+	g.once.Do(func() { close(g.called) })
+	return g.KV.Get(ctx, key, opts...)
+}
+
 func TestTheContextOfALockEndsWhenTheLockIsLost(t *testing.T) {
 	t.Parallel()
 	c := etcdtest.New(t)

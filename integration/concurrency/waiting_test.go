@@ -28,6 +28,13 @@ func TestAWaiterSurvivesCompactionAndReconnection(t *testing.T) {
 			t.Cleanup(s.Orphan)
 			return lockInBackground(t, raw.NewMutex(s, "lock").Lock)
 		}, true},
+		"clientv3 election": {func(cli *clientv3.Client) <-chan error {
+			s, err := raw.NewSession(cli)
+			must(t, err)
+			t.Cleanup(s.Orphan)
+			e := raw.NewElection(s, "lock")
+			return lockInBackground(t, func(ctx context.Context) error { return e.Campaign(ctx, "me") })
+		}, true},
 		"mutex": {func(cli *clientv3.Client) <-chan error {
 			return lockInBackground(t, concurrency.NewMutex(session(t, cli), "lock").Lock)
 		}, false},
@@ -55,6 +62,11 @@ func TestAWaiterSurvivesCompactionAndReconnection(t *testing.T) {
 			if test.fails {
 				if err := <-done; err == nil || !strings.Contains(err.Error(), "compacted") {
 					t.Fatalf("clientv3 has mended it: %v", err)
+				}
+				// The election leaves its candidate behind: nobody can lead
+				// until its session ends.
+				if left := len(keys(t, c, "lock/")) - 1; (left == 1) != strings.Contains(name, "election") {
+					t.Errorf("%d keys were left behind", left)
 				}
 				return
 			}
@@ -227,6 +239,23 @@ func TestUnlockDeletesNoKeyButItsOwn(t *testing.T) {
 	}
 	if len(keys(t, c, "lock/")) != 1 {
 		t.Error("it deleted somebody else's key")
+	}
+}
+
+func TestUnlockTellsThatTheKeyWasGone(t *testing.T) {
+	t.Parallel()
+	c := etcdtest.New(t)
+	m := concurrency.NewMutex(session(t, newClient(t, c)), "lock")
+	must(t, m.Lock(soon(t)))
+	key, token := m.Key(), m.Token()
+	_, err := truth(t, c).Delete(soon(t), key)
+	must(t, err)
+	var lost *concurrency.LostError
+	if err := m.Unlock(soon(t)); !errors.As(err, &lost) || lost.Key != key || lost.Rev != token {
+		t.Errorf("Unlock: %v", err)
+	}
+	if err := m.Unlock(soon(t)); err != concurrency.ErrLockReleased { //nolint:errorlint // the very error is promised
+		t.Errorf("second Unlock: %v", err)
 	}
 }
 
