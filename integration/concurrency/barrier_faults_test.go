@@ -140,12 +140,19 @@ func meetUnderFaults(t *testing.T, c *etcdtest.Cluster, members, count, rounds i
 	var (
 		mu    sync.Mutex
 		stays []check.Stay
+		first = make(chan struct{}) // closed when the first may have gone ahead
 	)
+	if count == members {
+		close(first)
+	}
 	disturbed(t, c, members*rounds, disturb, func(ctx context.Context, e *enough) {
 		var wg sync.WaitGroup
 		for i, b := range barriers {
 			wg.Go(func() {
 				for n := range rounds * *campaign {
+					if i > 0 {
+						<-first
+					}
 					rest(ctx)
 					s := check.Stay{Round: n, Member: strconv.Itoa(i), Enter: time.Now()}
 					if err := b.Enter(ctx); err != nil {
@@ -160,6 +167,9 @@ func meetUnderFaults(t *testing.T, c *etcdtest.Cluster, members, count, rounds i
 						return
 					}
 					s.Ended = time.Now()
+					if i == 0 && n == 0 && count < members {
+						close(first)
+					}
 					mu.Lock()
 					stays = append(stays, s)
 					mu.Unlock()
