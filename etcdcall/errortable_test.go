@@ -233,8 +233,9 @@ What each method does decides how it is called (the table in etcdcall/methods.go
   own writes change: it cannot be applied twice and is retried; if a later attempt finds its guard
   broken, the outcome is unknown;
 - a *blind write* is retried exactly when it was not applied;
-- a *stream* is not retried once its first message has come. Watches and the keeping alive of
-  leases go on by their own rules.
+- a *stream* is not retried once its first message has come, but for GetStream, which goes on
+  after the last key that came, at the same revision. Watches and the keeping alive of leases go on
+  by their own rules.
 - *once*: the call is never retried.
 
 Attempts of reads, idempotent and guarded writes are cut after 5 s (WithAttemptTimeout), those of

@@ -43,9 +43,13 @@ func (k *kv) Get(ctx context.Context, key string, opts ...clientv3.OpOption) (*c
 	return resp, unpack(err)
 }
 
-// GetStream implements clientv3.KV. It is retried like a Get until its first
-// chunk has come; what fails later ends it. The errors in its chunks are those
-// of clientv3. As with clientv3, read the channel to its end.
+// GetStream implements clientv3.KV. It is retried like a Get, and goes on after
+// the last key that came when a stream breaks: the chunks are those of one
+// revision, each key once, in order, whatever happens on the way. It ends early
+// if that revision is compacted meanwhile. To know the revision, unless the call
+// names one, the first chunk is asked for by itself, which takes a round trip.
+// The errors in the chunks are those of clientv3. As with clientv3, read the
+// channel to its end.
 func (k *kv) GetStream(ctx context.Context, key string, opts ...clientv3.OpOption) (clientv3.GetStreamChan, error) {
 	chunks, err := k.built.GetStream(ctx, key, opts...)
 	return chunks, unpack(err)
@@ -152,20 +156,13 @@ func (s *kvStub) Range(ctx context.Context, req *pb.RangeRequest, _ ...grpc.Call
 	return resp, pack(err)
 }
 
-// RangeStream implements pb.KVClient. The stream opens itself again until its
-// first message has come.
+// RangeStream implements pb.KVClient; see scan.
 func (s *kvStub) RangeStream(ctx context.Context, req *pb.RangeRequest, _ ...grpc.CallOption) (grpc.ServerStreamingClient[pb.RangeStreamResponse], error) {
-	client := s.scans.endless
-	if ctx != nil {
-		if _, ok := ctx.Deadline(); ok {
-			client = s.scans.short
-		}
-		if !req.GetSerializable() {
-			ctx = s.scans.policy.led(ctx)
-		}
+	opened, err := newScan(ctx, &s.scans, req)
+	if err != nil {
+		return nil, pack(readError(err))
 	}
-	opened, err := client.RangeStream(ctx, req)
-	return opened, pack(readError(err))
+	return opened, nil
 }
 
 // Put implements pb.KVClient.

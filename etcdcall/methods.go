@@ -42,7 +42,7 @@ type method struct {
 var methodTable = []method{
 	{name: pb.KV_Range_FullMethodName, class: read, leader: leaderByRequest},
 	{name: pb.KV_RangeStream_FullMethodName, class: stream, leader: leaderByRequest,
-		note: "retried like a read until its first message"},
+		note: "retried like a read; a stream that breaks goes on after the last key that came, at the same revision"},
 	{name: pb.KV_Put_FullMethodName, class: blindWrite, leader: leaderAlways},
 	{name: pb.KV_DeleteRange_FullMethodName, class: blindWrite, leader: leaderAlways},
 	{name: pb.KV_Txn_FullMethodName, class: blindWrite, leader: leaderByRequest,

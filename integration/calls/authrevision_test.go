@@ -43,7 +43,7 @@ func newTokenServer(t *testing.T, s *tokenServer) {
 	t.Helper()
 	token := signedTokens(t)
 	s.Cluster = etcdtest.New(t, etcdtest.WithAuth("secret"),
-		etcdtest.WithServerConfig(func(cfg *embed.Config) { cfg.AuthToken, cfg.BcryptCost = token, 4 }),
+		etcdtest.WithServerConfig(func(cfg *embed.Config) { cfg.AuthToken = token }),
 		etcdtest.WithServerOptions(grpc.ChainUnaryInterceptor(s.intercept)))
 	admin := client(t, s.Config())
 	must(t, second(admin.RoleAdd(soon(t), worker)))
