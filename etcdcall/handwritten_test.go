@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
 )
 
@@ -93,6 +94,46 @@ func TestOnlyDialOptionsTellThatARequestWasNeverSent(t *testing.T) {
 		if OutcomeOf(err) != c.want {
 			t.Errorf("with %d options: outcome %v of %v", len(c.opts), OutcomeOf(err), err)
 		}
+	}
+}
+
+// grpcRetries is a service config by which gRPC itself sends a Put up to four
+// times when a server is unavailable.
+const grpcRetries = `{"methodConfig": [{"name": [{"service": "etcdserverpb.KV"}], "retryPolicy": {"maxAttempts": 4,
+	"initialBackoff": "0.001s", "maxBackoff": "0.001s", "backoffMultiplier": 1, "retryableStatusCodes": ["UNAVAILABLE"]}}]}`
+
+func TestDialOptionsSwitchOffTheRetriesOfGRPC(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		opts     []grpc.DialOption
+		attempts int
+	}{
+		{DialOptions(), 1},
+		{nil, 4}, // without them the config is heeded
+	} {
+		s := startScripted(t, func(context.Context, string, int, any) (any, error) {
+			return nil, status.Error(codes.Unavailable, "reset")
+		})
+		stub := stubTo(t, s.addr, append(c.opts, grpc.WithDefaultServiceConfig(grpcRetries))...)
+		_, err := stub.Put(within5s(t), &pb.PutRequest{})
+		if n := s.count(pb.KV_Put_FullMethodName); n != c.attempts || OutcomeOf(err) != Unknown {
+			t.Errorf("with %d options: %d attempts, want %d; outcome %v of %v", len(c.opts), n, c.attempts, OutcomeOf(err), err)
+		}
+	}
+}
+
+func TestWhatIsKnownOfAnEarlierCallSaysNothingOfThisOne(t *testing.T) {
+	t.Parallel()
+	s := startScripted(t, func(_ context.Context, method string, _ int, _ any) (any, error) { return success(method), nil })
+	var server peer.Peer // of one call, and then given to another
+	if _, err := stubTo(t, s.addr, DialOptions()...).Put(within5s(t), &pb.PutRequest{}, grpc.Peer(&server)); err != nil || server.Addr == nil {
+		t.Fatalf("the caller's own option: %v, %v", server.Addr, err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), impatience)
+	defer cancel()
+	_, err := stubTo(t, startSilent(t), DialOptions()...).Put(ctx, &pb.PutRequest{}, grpc.WaitForReady(true), grpc.Peer(&server))
+	if OutcomeOf(err) != NotApplied {
+		t.Errorf("outcome %v of %v", OutcomeOf(err), err)
 	}
 }
 
