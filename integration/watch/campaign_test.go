@@ -93,8 +93,9 @@ func (s *spectator) own(ctx context.Context, cli *clientv3.Client, from int64) e
 		if !s.bookmarks {
 			complete = 0
 		}
-		s.last.Record(c.Events, complete)
-		if s.ends(c.Events) {
+		events, ended := s.upToEnd(c.Events)
+		s.last.Record(events, complete)
+		if ended {
 			return nil
 		}
 	}
@@ -111,8 +112,9 @@ func (s *spectator) channel(ctx context.Context, cli *clientv3.Client, from int6
 		if err := r.Err(); err != nil {
 			return err
 		}
-		s.last.Record(r.Events, 0)
-		if s.ends(r.Events) {
+		events, ended := s.upToEnd(r.Events)
+		s.last.Record(events, 0)
+		if ended {
 			return nil
 		}
 	}
@@ -146,13 +148,17 @@ const endKey = prefix + "~"
 // lastKey is put just before that, and stays.
 const lastKey = endKey + "~"
 
-// ends reports whether events hold the last one that s can be given.
-func (s *spectator) ends(events []*clientv3.Event) bool {
-	if len(events) == 0 {
-		return false
+// upToEnd returns the events up to the last one that s is to be given, and
+// whether that is among them. What the historian writes after it may come with
+// it to a watcher that is late.
+func (s *spectator) upToEnd(events []*clientv3.Event) (kept []*clientv3.Event, ended bool) {
+	end := slices.IndexFunc(events, func(ev *clientv3.Event) bool {
+		return string(ev.Kv.Key) == endKey && (ev.Type == clientv3.EventTypeDelete || s.match != nil)
+	})
+	if end < 0 {
+		return events, false
 	}
-	last := events[len(events)-1]
-	return string(last.Kv.Key) == endKey && (last.Type == clientv3.EventTypeDelete || s.match != nil)
+	return events[:end+1], true
 }
 
 // runEvery calls f until ctx ends; its errors are those of a cluster under
