@@ -154,7 +154,7 @@ func leaseMuxOf(l clientv3.Lease) (*leaseMux, error) {
 	if own, ok := l.(*lease); ok && own != nil {
 		return own.mux, nil
 	}
-	return nil, &ConfigurationError{Problem: "the Lease is not one of etcdcall"}
+	return nil, &ConfigurationError{Problem: "the Lease is not one of etcdcall; take it from etcdcall.New or etcdcall.Wrap"}
 }
 
 // ID returns the lease.

@@ -3,6 +3,7 @@ package etcdcall
 import (
 	"context"
 	"errors"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -280,7 +281,7 @@ func TestExactlyOnceCanBeSwitchedForACall(t *testing.T) {
 func TestAnEmptyPrefixIsRefused(t *testing.T) {
 	t.Parallel()
 	_, err := New(clientv3.Config{Endpoints: []string{"127.0.0.1:1"}}, WithExactlyOnce(""))
-	if _, ok := errors.AsType[*ConfigurationError](err); !ok || errors.Is(err, context.Canceled) {
+	if e, ok := errors.AsType[*ConfigurationError](err); !ok || err.Error() != "etcdcall: "+e.Problem || strings.Contains(e.Problem, "Configure") {
 		t.Errorf("got %v, want a ConfigurationError and nothing else", err)
 	}
 }

@@ -3,7 +3,6 @@ package etcdcall
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -11,15 +10,20 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// ConfigurationError reports a client on which [Wrap] cannot build.
+// ConfigurationError reports what this package cannot work with: a client on
+// which [Wrap] cannot build, an interface that is not of this package, or an
+// option that makes no sense.
 type ConfigurationError struct {
-	// Problem says what is wrong with the client.
+	// Problem says what is wrong, and what to do.
 	Problem string
 }
 
-// Error says what is wrong and what to do.
-func (e *ConfigurationError) Error() string {
-	return fmt.Sprintf("etcdcall: %s; make the client from etcdcall.Configure", e.Problem)
+// Error says what is wrong, and what to do.
+func (e *ConfigurationError) Error() string { return "etcdcall: " + e.Problem }
+
+// notConfigured is the error of [Wrap].
+func notConfigured(problem string) error {
+	return &ConfigurationError{Problem: problem + "; make the client from etcdcall.Configure"}
 }
 
 // probeMethod is a method that recordAttempt answers itself, so that it never
@@ -56,7 +60,7 @@ func answerProbe(ctx context.Context) error {
 // are recorded and whether its own retry is off.
 func checkConfigured(cli *clientv3.Client) error {
 	if cli == nil || cli.ActiveConnection() == nil {
-		return &ConfigurationError{Problem: "the client has no connection"}
+		return notConfigured("the client has no connection")
 	}
 	conn := cli.ActiveConnection()
 	var p probe
@@ -69,11 +73,11 @@ func checkConfigured(cli *clientv3.Client) error {
 	kill()
 	_ = conn.Invoke(dead, probeMethod, nil, nil)
 	if p.seen == 0 {
-		return &ConfigurationError{Problem: "the client's connection lacks etcdcall.DialOptions"}
+		return notConfigured("the client's connection lacks etcdcall.DialOptions")
 	}
 	p.seen = 0
 	if err := conn.Invoke(ctx, probeMethod, nil, nil); !errors.Is(err, errProbe) {
-		return &ConfigurationError{Problem: "the client retries on its own (MaxUnaryRetries is not 1)"}
+		return notConfigured("the client retries on its own (MaxUnaryRetries is not 1)")
 	}
 	return nil
 }

@@ -108,7 +108,7 @@ func muxOf(w clientv3.Watcher) (*watchMux, error) {
 	if own, ok := w.(*watcher); ok && own != nil {
 		return own.mux, nil
 	}
-	return nil, &ConfigurationError{Problem: "the Watcher is not one of etcdcall"}
+	return nil, &ConfigurationError{Problem: "the Watcher is not one of etcdcall; take it from etcdcall.New or etcdcall.Wrap"}
 }
 
 // Next waits for changes and returns them. If ctx ends first it returns an
