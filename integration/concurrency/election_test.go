@@ -3,6 +3,7 @@ package concurrency_test
 import (
 	"context"
 	"errors"
+	"strconv"
 	"testing"
 	"time"
 
@@ -127,6 +128,24 @@ func TestACampaignThatFailsLeavesNoCandidate(t *testing.T) {
 	checkLeader(t, e, "three")
 	if e.Rev() != rev {
 		t.Error("there was another election")
+	}
+}
+
+func TestACandidateWhoComesBackFindsTheOneBeforeItAmongYoungerOnes(t *testing.T) {
+	t.Parallel()
+	c := etcdtest.New(t)
+	s := session(t, newClient(t, c))
+	put := func(name string, opts ...clientv3.OpOption) {
+		_, err := truth(t, c).Put(soon(t), "election/"+name, "", opts...)
+		must(t, err)
+	}
+	put("0")
+	put(strconv.FormatInt(int64(s.Lease()), 16), clientv3.WithLease(s.Lease()))
+	put("1")
+	put("2")
+	e := concurrency.NewElection(s, "election")
+	if err := e.Campaign(within(t, 300*time.Millisecond), "me"); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("Campaign: %v", err)
 	}
 }
 

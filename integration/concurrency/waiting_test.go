@@ -209,54 +209,69 @@ func TestALockIsHandedOverWithOneRequest(t *testing.T) {
 	}
 }
 
-func TestUnlockDeletesNoKeyButItsOwn(t *testing.T) {
+// TestAWaiterDoesNotBelieveAMemberThatLagsBehind answers the first look after the
+// release as a member does that has not heard of the waiter's key.
+func TestAWaiterDoesNotBelieveAMemberThatLagsBehind(t *testing.T) {
 	t.Parallel()
 	c := etcdtest.New(t)
-	replace := func(key string) {
-		_, err := truth(t, c).Delete(soon(t), key)
-		must(t, err)
-		_, err = truth(t, c).Put(soon(t), key, "somebody else's")
-		must(t, err)
-	}
-	t.Run("in clientv3 it does", func(t *testing.T) {
-		s, err := raw.NewSession(c.Client(t))
-		must(t, err)
-		defer s.Close()
-		m := raw.NewMutex(s, "raw")
-		must(t, m.Lock(soon(t)))
-		replace(m.Key())
-		must(t, m.Unlock(soon(t)))
-		if len(keys(t, c, "raw/")) != 0 {
-			t.Error("clientv3 has mended it")
-		}
-	})
-	m := concurrency.NewMutex(session(t, newClient(t, c)), "lock")
-	must(t, m.Lock(soon(t)))
-	replace(m.Key())
-	var lost *concurrency.LostError
-	if err := m.Unlock(soon(t)); !errors.As(err, &lost) {
-		t.Errorf("Unlock: %v", err)
-	}
-	if len(keys(t, c, "lock/")) != 1 {
-		t.Error("it deleted somebody else's key")
+	_, err := truth(t, c).Put(soon(t), "lock/0", "")
+	must(t, err)
+	cli := newClient(t, c)
+	s := session(t, cli)
+	lagging := &lagging{KV: cli.KV}
+	cli.KV = lagging
+	locked := lockInBackground(t, concurrency.NewMutex(s, "lock").Lock)
+	until(t, "the waiter", func() bool { return len(keys(t, c, "lock/")) == 2 })
+	lagging.lags.Store(true)
+	_, err = truth(t, c).Delete(soon(t), "lock/0")
+	must(t, err)
+	must(t, <-locked)
+	if lagging.lags.Load() {
+		t.Error("nothing was read after the release")
 	}
 }
 
-func TestUnlockTellsThatTheKeyWasGone(t *testing.T) {
-	t.Parallel()
-	c := etcdtest.New(t)
-	m := concurrency.NewMutex(session(t, newClient(t, c)), "lock")
-	must(t, m.Lock(soon(t)))
-	key, token := m.Key(), m.Token()
-	_, err := truth(t, c).Delete(soon(t), key)
-	must(t, err)
-	var lost *concurrency.LostError
-	if err := m.Unlock(soon(t)); !errors.As(err, &lost) || lost.Key != key || lost.Rev != token {
-		t.Errorf("Unlock: %v", err)
+// lagging answers one transaction that reads as if nothing had been written yet.
+type lagging struct {
+	clientv3.KV
+	lags atomic.Bool
+}
+
+func (l *lagging) Txn(ctx context.Context) clientv3.Txn {
+	return &laggingTxn{Txn: l.KV.Txn(ctx), of: l}
+}
+
+type laggingTxn struct {
+	clientv3.Txn
+	of    *lagging
+	reads int
+}
+
+func (x *laggingTxn) If(cs ...clientv3.Cmp) clientv3.Txn { x.Txn.If(cs...); return x }
+
+func (x *laggingTxn) Then(ops ...clientv3.Op) clientv3.Txn {
+	for _, op := range ops {
+		if op.IsGet() {
+			x.reads++
+		} else {
+			x.reads = -len(ops)
+		}
 	}
-	if err := m.Unlock(soon(t)); err != concurrency.ErrLockReleased { //nolint:errorlint // the very error is promised
-		t.Errorf("second Unlock: %v", err)
+	x.Txn.Then(ops...)
+	return x
+}
+
+func (x *laggingTxn) Else(ops ...clientv3.Op) clientv3.Txn { x.Txn.Else(ops...); return x }
+
+func (x *laggingTxn) Commit() (*clientv3.TxnResponse, error) {
+	if x.reads <= 0 || !x.of.lags.CompareAndSwap(true, false) {
+		return x.Txn.Commit()
 	}
+	resp := &clientv3.TxnResponse{Header: &pb.ResponseHeader{Revision: 1}, Succeeded: true}
+	for range x.reads {
+		resp.Responses = append(resp.Responses, &pb.ResponseOp{Response: &pb.ResponseOp_ResponseRange{ResponseRange: &pb.RangeResponse{}}})
+	}
+	return resp, nil
 }
 
 func TestAWaiterThatGaveUpIsPassedOver(t *testing.T) {
