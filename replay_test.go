@@ -195,14 +195,14 @@ func TestHeaderWaitsForTheAttemptThatStands(t *testing.T) {
 
 func TestAMessageThatCannotBeSentEndsTheCall(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		var opened context.Context
+		opened := make(chan context.Context, 1)
 		var events []Event
 		throttle := NewAdaptiveThrottle(AdaptiveConfig{K: 1})
 		conn := serve(t, &server{}, grpc.WithChainStreamInterceptor(
 			StreamClientInterceptor(onDown(steady(time.Second)), WithThrottle(throttle),
 				WithObserver(ObserverFunc(func(_ context.Context, e Event) { events = append(events, e) }))),
 			func(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, streamer grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
-				opened = ctx
+				opened <- ctx
 				return streamer(ctx, desc, cc, method, opts...)
 			}))
 		_, err := testpb.NewTestServiceClient(conn).StreamingOutputCall(t.Context(),
@@ -211,7 +211,7 @@ func TestAMessageThatCannotBeSentEndsTheCall(t *testing.T) {
 		if len(events) != 2 || events[0].Kind != EventAttempt || events[1].Kind != EventEnd || events[1].Attempt != 1 || events[1].Err == nil {
 			t.Errorf("the observer heard %v", events)
 		}
-		if opened.Err() == nil {
+		if (<-opened).Err() == nil {
 			t.Error("the context of a stream that nobody holds goes on")
 		}
 		if p := throttle.Rejection(); p != 0 {

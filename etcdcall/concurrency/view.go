@@ -173,7 +173,7 @@ func (v *view) load(keys []string) error {
 // keys at that same moment. If it is not, the answer brings what is.
 func (v *view) confirm(more []string) error {
 	keys := slices.Collect(maps.Keys(v.read))
-	all := append(keys[:len(keys):len(keys)], more...)
+	all := slices.Concat(keys, more)
 	began := time.Now()
 	resp, err := repeatable(v.ctx, func(ctx context.Context) (*v3.TxnResponse, error) {
 		return v.t.client.Txn(ctx).If(v.guards()...).Then(gets(more)...).Else(gets(all)...).Commit()

@@ -42,7 +42,7 @@ func Exclusive(holds []Hold) error {
 	)
 	for _, h := range holds {
 		for _, before := range []*Hold{alone, shared} {
-			if before != nil && !(before.Shared && h.Shared) && h.From.Before(before.Until) {
+			if before != nil && (!before.Shared || !h.Shared) && h.From.Before(before.Until) {
 				errs = append(errs, fmt.Errorf("check: %s held the lock with token %d for %v while %s held it with token %d",
 					h.Holder, h.Token, before.Until.Sub(h.From), before.Holder, before.Token))
 			}

@@ -299,7 +299,7 @@ func TestWhatEndsTheFunctionIsConfirmedBeforeTheCallerHears(t *testing.T) {
 				_, err := concurrency.NewSTM(a.Client, buy(end), m)
 				return err
 			})
-			if name != "Goexit" && got != error(poor) || returned != (name == "error") { //nolint:errorlint // the very error is promised
+			if name != "Goexit" && got != poor || returned != (name == "error") { //nolint:errorlint // the very error is promised
 				t.Errorf("got %v, returned: %v", got, returned)
 			}
 			if n := a.n.Load() - before; n != 1 {
