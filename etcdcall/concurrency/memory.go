@@ -25,8 +25,8 @@ const (
 // always find their keys changed saves nothing.
 //
 // It is safe for concurrent use, and belongs to one client. What it holds is
-// bounded: the entry that was used longest ago goes first, and none is used that
-// no server has confirmed for a minute.
+// bounded: what was confirmed longest ago goes first, and nothing is used that no
+// server has confirmed for a minute.
 type Memory struct {
 	client *v3.Client
 	limit  int
@@ -35,7 +35,7 @@ type Memory struct {
 	cluster uint64 // that all of it is of
 	size    int
 	entries map[string]*list.Element // of *remembered
-	recent  *list.List               // the most recently used first
+	recent  *list.List               // the most recently confirmed first
 }
 
 type remembered struct {
@@ -107,7 +107,6 @@ func (m *Memory) recall(key string) (item, bool) {
 		m.drop(e)
 		return item{}, false
 	}
-	m.recent.MoveToFront(e)
 	return r.item, true
 }
 
