@@ -1,0 +1,138 @@
+package etcdcall
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"google.golang.org/grpc"
+
+	"github.com/reprise-go/reprise"
+)
+
+// renewalServer answers each renewal after a while.
+type renewalServer struct {
+	pb.LeaseClient
+	ttl    int64
+	answer func(n int) (after time.Duration, ok bool) // of the n-th renewal, from 1 on
+	sent   []time.Time
+	opened int
+}
+
+func (s *renewalServer) LeaseKeepAlive(ctx context.Context, _ ...grpc.CallOption) (grpc.BidiStreamingClient[pb.LeaseKeepAliveRequest, pb.LeaseKeepAliveResponse], error) {
+	s.opened++
+	return &renewalStream{ctx: ctx, server: s, answers: make(chan *pb.LeaseKeepAliveResponse, 100)}, nil
+}
+
+type renewalStream struct {
+	grpc.ClientStream
+	ctx     context.Context
+	server  *renewalServer
+	answers chan *pb.LeaseKeepAliveResponse
+}
+
+func (s *renewalStream) Send(req *pb.LeaseKeepAliveRequest) error {
+	s.server.sent = append(s.server.sent, time.Now())
+	after, ok := s.server.answer(len(s.server.sent))
+	if !ok {
+		return nil
+	}
+	time.AfterFunc(after, func() { s.answers <- &pb.LeaseKeepAliveResponse{ID: req.ID, TTL: s.server.ttl} })
+	return nil
+}
+
+func (s *renewalStream) Recv() (*pb.LeaseKeepAliveResponse, error) {
+	select {
+	case r := <-s.answers:
+		return r, nil
+	case <-s.ctx.Done():
+		return nil, s.ctx.Err()
+	}
+}
+
+// keepOn keeps a lease on s.
+func keepOn(t *testing.T, s *renewalServer, check time.Duration) *LeaseKeeper {
+	t.Helper()
+	m := newLeaseMux(s, leaseSettings{
+		backoff: reprise.Backoff{Initial: 10 * time.Millisecond, Jitter: reprise.JitterNone}, check: check, silence: 4 * time.Second,
+	}, nil)
+	t.Cleanup(m.close)
+	k, err := m.keep(t.Context(), 7, keepSettings{}, nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k
+}
+
+func TestALeaseIsHeldFromWhenItsRenewalWasSentMinusAMargin(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		ttl    int64
+		margin time.Duration
+	}{{1, 100 * time.Millisecond}, {5, 500 * time.Millisecond}, {10, time.Second}, {600, time.Second}} {
+		synctest.Test(t, func(t *testing.T) {
+			const late = 300 * time.Millisecond
+			s := &renewalServer{ttl: test.ttl, answer: func(n int) (time.Duration, bool) { return late, n == 1 }}
+			k := keepOn(t, s, time.Hour)
+			time.Sleep(late)
+			synctest.Wait()
+			want := s.sent[0].Add(time.Duration(test.ttl)*time.Second - test.margin)
+			if !k.Until().Equal(want) {
+				t.Errorf("TTL %d: held for %v from the renewal on, want %v", test.ttl, k.Until().Sub(s.sent[0]), want.Sub(s.sent[0]))
+			}
+			<-k.Done() // no other renewal is answered
+			if lost, ok := errors.AsType[*LeaseError](k.Err()); !ok || lost.Reason != LeaseExpired || !time.Now().Equal(want) || !lost.Until.Equal(want) {
+				t.Errorf("TTL %d: it ended %v from the time it was held until, with %v", test.ttl, time.Since(want), k.Err())
+			}
+		})
+	}
+}
+
+func TestALeaseIsRenewedAfterAThirdOfItsTimeOrTheCheck(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		ttl         int64
+		check, want time.Duration
+	}{{3, time.Hour, time.Second}, {3, 2 * time.Second, time.Second}, {60, 3 * time.Second, 3 * time.Second}, {60, 20 * time.Millisecond, 20 * time.Millisecond}} {
+		synctest.Test(t, func(t *testing.T) {
+			s := &renewalServer{ttl: test.ttl, answer: func(int) (time.Duration, bool) { return time.Millisecond, true }}
+			k := keepOn(t, s, test.check)
+			time.Sleep(10*test.want + test.want/2)
+			k.Stop()
+			synctest.Wait()
+			if len(s.sent) != 11 || s.opened != 1 {
+				t.Fatalf("TTL %d, check %v: %d renewals on %d streams, want 11 on one", test.ttl, test.check, len(s.sent), s.opened)
+			}
+			for i := 1; i < len(s.sent); i++ {
+				if got := s.sent[i].Sub(s.sent[i-1]); got != test.want {
+					t.Errorf("TTL %d, check %v: renewed after %v, want %v", test.ttl, test.check, got, test.want)
+				}
+			}
+		})
+	}
+}
+
+// TestARenewalThatIsNotAnsweredIsMadeAgainOnAnotherStream: the answer to the
+// second renewal never comes.
+func TestARenewalThatIsNotAnsweredIsMadeAgainOnAnotherStream(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := &renewalServer{ttl: 3, answer: func(n int) (time.Duration, bool) { return 0, n != 2 }}
+		k := keepOn(t, s, time.Hour)
+		time.Sleep(2500 * time.Millisecond)
+		synctest.Wait()
+		if s.opened != 2 || len(s.sent) != 3 || k.Err() != nil {
+			t.Fatalf("%d renewals on %d streams, %v; want 3 on 2", len(s.sent), s.opened, k.Err())
+		}
+		// Each waits for a third of the time of the lease.
+		if got := s.sent[2].Sub(s.sent[1]); got < time.Second || got > 1100*time.Millisecond {
+			t.Errorf("made again after %v, want a second and a pause", got)
+		}
+		if want := s.sent[2].Add(2700 * time.Millisecond); !k.Until().Equal(want) {
+			t.Errorf("held until %v after the third renewal, want 2.7s", k.Until().Sub(s.sent[2]))
+		}
+	})
+}
