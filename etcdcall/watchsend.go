@@ -58,13 +58,16 @@ func (s *watchStream) quiet() time.Duration {
 // alarm calls a function when nothing was heard for too long.
 type alarm struct{ timer *time.Timer }
 
-// watchForSilence begins to wait for the first sign now.
-func (s *watchStream) watchForSilence(silent func()) *alarm {
+// watchForSilence begins to wait for the first sign now, until ctx ends.
+func (s *watchStream) watchForSilence(ctx context.Context, silent func()) *alarm {
 	s.heard.Store(time.Now().UnixNano())
 	a := &alarm{}
 	rearm := make(chan struct{})
 	a.timer = time.AfterFunc(s.mux.silence, func() {
 		<-rearm
+		if ctx.Err() != nil {
+			return // and do not go on with the signs of the next gRPC stream
+		}
 		if left := s.mux.silence - s.quiet(); left > 0 {
 			a.timer.Reset(left)
 			return

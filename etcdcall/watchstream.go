@@ -76,7 +76,7 @@ func (s *watchStream) run() {
 // the server it is no repetition of a call.
 func (s *watchStream) serve(context.Context, reprise.CallSettings) error {
 	ctx, cancel := context.WithCancelCause(s.ctx)
-	alarm := s.watchForSilence(func() { cancel(errSilent) })
+	alarm := s.watchForSilence(ctx, func() { cancel(errSilent) })
 	var sender sync.WaitGroup
 	defer func() {
 		s.close()

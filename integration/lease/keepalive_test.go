@@ -318,3 +318,24 @@ func TestALeaseThatIsNotOnesOwnIsRefused(t *testing.T) {
 	// The server ends the stream of all leases to refuse one.
 	awaitRenewal(t, kept, kept.Until())
 }
+
+// TestALeaseIsKeptAfterItsTokenIsGone: a member that starts again knows none of
+// the tokens that it gave out.
+func TestALeaseIsKeptAfterItsTokenIsGone(t *testing.T) {
+	t.Parallel()
+	c := etcdtest.New(t, etcdtest.WithAuth("secret"))
+	cli := client(t, c.Config(), etcdcall.WithLeaseCheck(20*time.Millisecond))
+	id := grant(t, cli, 600)
+	must(t, second(cli.Put(t.Context(), "key", "", clientv3.WithLease(id))))
+	k := keep(t, cli, id)
+	awaitRenewal(t, k, time.Now().Add(-time.Hour))
+	for range 2 {
+		must(t, c.Member(0).Kill())
+		killed := time.Now()
+		must(t, c.Member(0).Restart(soon(t)))
+		awaitRenewal(t, k, killed.Add(599*time.Second)) // by a request that was sent since
+	}
+	if err := k.Err(); err != nil {
+		t.Error(err)
+	}
+}
