@@ -78,3 +78,20 @@ func TestAServerThatIsBehindIsDoubtedUntilReadsAgree(t *testing.T) {
 		})
 	}
 }
+
+func TestAWatchBreaksAtOnceWhenAnotherClusterAcceptsIt(t *testing.T) {
+	t.Parallel()
+	s, sub := quietStream(1<<20, 5, 4)
+	s.close()
+	s.open()
+	sub.cluster = 1 // the answers of quietStream have none
+	other := &pb.ResponseHeader{ClusterId: 2, Revision: 100}
+	if err := s.handle(&pb.WatchResponse{Created: true, WatchId: s.lastID, Header: other}); err != nil {
+		t.Fatal(err)
+	}
+	s.mux.running.Wait()
+	broken, ok := errors.AsType[*WatchError](sub.ended())
+	if !ok || broken.Reason != WatchRestored || !strings.Contains(broken.Error(), "began on cluster 1, cluster 2 answers now") {
+		t.Errorf("it ended with %v", sub.ended())
+	}
+}
