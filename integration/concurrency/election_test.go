@@ -149,6 +149,26 @@ func TestACandidateWhoComesBackFindsTheOneBeforeItAmongYoungerOnes(t *testing.T)
 	}
 }
 
+func TestALeaderWhoseKeyIsGoneProclaimsNothing(t *testing.T) {
+	t.Parallel()
+	c := etcdtest.New(t)
+	e := concurrency.NewElection(session(t, newClient(t, c)), "election")
+	for _, proclaimed := range []bool{false, true} {
+		must(t, e.Campaign(soon(t), "me"))
+		if proclaimed {
+			must(t, e.Proclaim(soon(t), "still me"))
+		}
+		_, err := truth(t, c).Delete(soon(t), e.Key())
+		must(t, err)
+		if err := e.Proclaim(soon(t), "zombie"); err != concurrency.ErrElectionNotLeader { //nolint:errorlint // the very error is promised
+			t.Errorf("Proclaim: %v", err)
+		}
+		if left := keys(t, c, "election/"); len(left) != 0 {
+			t.Errorf("it came back: %v", left)
+		}
+	}
+}
+
 func TestALeadershipOutlivesItsProcess(t *testing.T) {
 	t.Parallel()
 	c := etcdtest.New(t)

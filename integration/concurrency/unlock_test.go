@@ -87,3 +87,40 @@ func TestAnUnlockThatFailsGoesOnInTheBackground(t *testing.T) {
 		t.Errorf("third Unlock: %v", err)
 	}
 }
+
+func TestUnlockAfterTheSessionHasEndedTellsOfTheLoss(t *testing.T) {
+	t.Parallel()
+	c := etcdtest.New(t)
+	s := session(t, newClient(t, c))
+	m := concurrency.NewMutex(s, "lock")
+	must(t, m.Lock(soon(t)))
+	key, token := m.Key(), m.Token()
+	s.Orphan()
+	var lost *concurrency.LostError
+	err := m.Unlock(soon(t))
+	if !errors.As(err, &lost) || lost.Key != key || lost.Rev != token || !errors.Is(err, concurrency.ErrSessionExpired) {
+		t.Errorf("Unlock: %v", err)
+	}
+}
+
+func TestNobodyOwnsALockThatIsNotHeld(t *testing.T) {
+	t.Parallel()
+	c := etcdtest.New(t)
+	m := concurrency.NewMutex(session(t, newClient(t, c)), "lock")
+	owned := func() bool {
+		resp, err := truth(t, c).Txn(soon(t)).If(m.IsOwner()).Commit()
+		must(t, err)
+		return resp.Succeeded
+	}
+	before := owned()
+	must(t, m.Lock(soon(t)))
+	held, was := owned(), m.IsOwner()
+	must(t, m.Unlock(soon(t)))
+	after := owned()
+	if before || !held || after {
+		t.Errorf("owned before %v, while it was held %v, afterwards %v", before, held, after)
+	}
+	if resp, err := truth(t, c).Txn(soon(t)).If(was).Commit(); err != nil || resp.Succeeded {
+		t.Errorf("a past holder owns it: %v", err)
+	}
+}
