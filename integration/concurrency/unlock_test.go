@@ -88,6 +88,23 @@ func TestAnUnlockThatFailsGoesOnInTheBackground(t *testing.T) {
 	}
 }
 
+func TestTheContextOfALockEndsWithItsUnlocking(t *testing.T) {
+	t.Parallel()
+	c := etcdtest.New(t)
+	m := concurrency.NewMutex(session(t, newClient(t, c)), "lock")
+	must(t, m.Lock(soon(t)))
+	held := m.Ctx()
+	must(t, m.Unlock(soon(t)))
+	if err := waitEnd(t, held, "the context"); err != concurrency.ErrLockReleased { //nolint:errorlint // the very error is promised
+		t.Errorf("cause: %v", err)
+	}
+	must(t, m.Lock(soon(t)))
+	if m.Ctx().Err() != nil {
+		t.Error("the context of the next holding has ended")
+	}
+	must(t, m.Unlock(soon(t)))
+}
+
 func TestUnlockAfterTheSessionHasEndedTellsOfTheLoss(t *testing.T) {
 	t.Parallel()
 	c := etcdtest.New(t)
