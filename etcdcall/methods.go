@@ -31,7 +31,8 @@ type method struct {
 	name   string
 	class  class
 	leader leaderNeed
-	// unhurried methods may take minutes; their attempts have no timeout.
+	// unhurried methods may take long for good reasons; their attempts have no
+	// timeout.
 	unhurried bool
 	// done is the answer that means success after an attempt of unknown outcome.
 	done string
@@ -72,8 +73,8 @@ var methodTable = []method{
 	{name: pb.Auth_AuthStatus_FullMethodName, class: read, leader: leaderAlways},
 	{name: pb.Auth_Authenticate_FullMethodName, class: once, leader: leaderNever,
 		note: "clientv3 fetches its token by it in the middle of an attempt"},
-	{name: pb.Auth_UserAdd_FullMethodName, class: idempotentWrite, leader: leaderAlways, done: "ErrUserAlreadyExist",
-		note: "confirmed by UserGet: the user has no role yet"},
+	{name: pb.Auth_UserAdd_FullMethodName, class: idempotentWrite, leader: leaderAlways, unhurried: true, done: "ErrUserAlreadyExist",
+		note: "confirmed by UserGet: the user has no role yet; the server hashes the password as slowly as it is told to"},
 	{name: pb.Auth_UserGet_FullMethodName, class: read, leader: leaderAlways},
 	{name: pb.Auth_UserList_FullMethodName, class: read, leader: leaderAlways},
 	{name: pb.Auth_UserDelete_FullMethodName, class: idempotentWrite, leader: leaderAlways, done: "ErrUserNotFound"},

@@ -106,11 +106,37 @@ func (w *wrapping) look() *pb.RangeRequest {
 	return &pb.RangeRequest{Key: w.slot, RangeEnd: append(bytes.Clone(w.slot), markEnd...)}
 }
 
+// shaped reports whether responses answer ops, each by one of its own type.
+func shaped(ops []*pb.RequestOp, responses []*pb.ResponseOp) bool {
+	if len(ops) != len(responses) {
+		return false
+	}
+	for i, op := range ops {
+		var answered bool
+		switch r := op.GetRequest().(type) {
+		case *pb.RequestOp_RequestRange:
+			answered = responses[i].GetResponseRange() != nil
+		case *pb.RequestOp_RequestPut:
+			answered = responses[i].GetResponsePut() != nil
+		case *pb.RequestOp_RequestDeleteRange:
+			answered = responses[i].GetResponseDeleteRange() != nil
+		case *pb.RequestOp_RequestTxn:
+			nested := responses[i].GetResponseTxn()
+			answered = nested != nil && shaped(branch(r.RequestTxn, nested.GetSucceeded()), nested.GetResponses())
+		}
+		if !answered {
+			return false
+		}
+	}
+	return true
+}
+
 // unwrap takes the response of the user's transaction out of that of the
-// guarded one, whose guard was true. It changes resp.
+// guarded one, whose guard was true and which is shaped as it should be. It
+// changes resp.
 func unwrap(user *pb.TxnRequest, resp *pb.TxnResponse) *pb.TxnResponse {
 	out := resp
-	if !flat(user) && len(resp.GetResponses()) > 0 {
+	if !flat(user) {
 		out = resp.GetResponses()[0].GetResponseTxn()
 		out.Header = resp.GetHeader()
 	}
@@ -121,11 +147,9 @@ func unwrap(user *pb.TxnRequest, resp *pb.TxnResponse) *pb.TxnResponse {
 // stripMarks removes the responses of records and marks, which come last in
 // each branch.
 func stripMarks(user *pb.TxnRequest, resp *pb.TxnResponse) {
-	if n := len(resp.GetResponses()); n > 0 {
-		resp.Responses = resp.GetResponses()[:n-1]
-	}
+	resp.Responses = resp.GetResponses()[:len(resp.GetResponses())-1]
 	for i, op := range branch(user, resp.GetSucceeded()) {
-		if nested := op.GetRequestTxn(); nested != nil && i < len(resp.GetResponses()) {
+		if nested := op.GetRequestTxn(); nested != nil {
 			stripMarks(nested, resp.GetResponses()[i].GetResponseTxn())
 		}
 	}

@@ -92,11 +92,7 @@ func (w *onceWriter) deleteRange(ctx context.Context, req *pb.DeleteRangeRequest
 
 // single makes a transaction of one operation. Its response has one too.
 func (w *onceWriter) single(ctx context.Context, method string, op *pb.RequestOp) (*pb.TxnResponse, error) {
-	resp, err := w.write(ctx, method, &pb.TxnRequest{Success: []*pb.RequestOp{op}})
-	if err == nil && len(resp.GetResponses()) != 1 {
-		return nil, &ResponseLostError{Method: method, Revision: resp.GetHeader().GetRevision(), Succeeded: true, Err: errMisshapen}
-	}
-	return resp, err
+	return w.write(ctx, method, &pb.TxnRequest{Success: []*pb.RequestOp{op}})
 }
 
 var errMisshapen = errors.New("the server's response does not have the shape of the request")
@@ -142,6 +138,12 @@ func (w *onceWriter) write(ctx context.Context, method string, user *pb.TxnReque
 func (w *onceWriter) answered(ctx context.Context, c *onceCall, resp *pb.TxnResponse) (*pb.TxnResponse, error) {
 	if resp.GetSucceeded() {
 		w.release(c.slot)
+		if !shaped(c.req.GetSuccess(), resp.GetResponses()) {
+			return nil, &ResponseLostError{
+				Method: c.method, Revision: resp.GetHeader().GetRevision(),
+				Succeeded: flat(c.user), Err: errMisshapen,
+			}
+		}
 		return unwrap(c.user, resp), nil
 	}
 	return w.settle(ctx, c, nil)
