@@ -12,7 +12,11 @@
 //		c := etcdtest.New(t, etcdtest.WithMembers(3))
 //		cli := c.Client(t)
 //
-//		if err := c.Leader().Kill(); err != nil {
+//		leader, err := c.WaitLeader(t.Context())
+//		if err != nil {
+//			t.Fatal(err)
+//		}
+//		if err := leader.Kill(); err != nil {
 //			t.Fatal(err)
 //		}
 //		if _, err := cli.Get(t.Context(), "key"); err != nil {

@@ -168,7 +168,11 @@ func TestReadsSurviveTheLeader(t *testing.T) {
 	}
 	t.Cleanup(func() { _ = cli.Close() })
 
-	if err := c.Leader().Kill(); err != nil {
+	leader, err := c.WaitLeader(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := leader.Kill(); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := cli.Get(t.Context(), "key"); err != nil {
