@@ -149,6 +149,29 @@ func TestACandidateWhoComesBackFindsTheOneBeforeItAmongYoungerOnes(t *testing.T)
 	}
 }
 
+func TestAnObserverHearsOfNoCandidateWhoOnlyWaits(t *testing.T) {
+	t.Parallel()
+	c := etcdtest.New(t)
+	leader := concurrency.NewElection(session(t, newClient(t, c)), "election")
+	must(t, leader.Campaign(soon(t), "one"))
+	leaders := leader.Observe(soon(t))
+	next := func(want string) {
+		t.Helper()
+		if resp, open := <-leaders; !open || string(resp.Kvs[0].Value) != want {
+			t.Errorf("got %v, want %s", resp, want)
+		}
+	}
+	next("one")
+	waiting := concurrency.NewElection(session(t, newClient(t, c)), "election")
+	elected := lockInBackground(t, func(ctx context.Context) error { return waiting.Campaign(ctx, "two") })
+	until(t, "two candidates", func() bool { return len(keys(t, c, "election/")) == 2 })
+	must(t, leader.Proclaim(soon(t), "one still"))
+	next("one still")
+	must(t, leader.Resign(soon(t)))
+	next("two")
+	must(t, <-elected)
+}
+
 func TestALeaderWhoseKeyIsGoneProclaimsNothing(t *testing.T) {
 	t.Parallel()
 	c := etcdtest.New(t)
