@@ -115,10 +115,11 @@ const manyCallers = 64
 func refusedTogether(t *testing.T, ours bool) int64 {
 	t.Helper()
 	all := make(chan struct{})
+	release := sync.OnceFunc(func() { close(all) })
 	s := &tokenServer{}
 	s.afterRefusal = func(ctx context.Context) {
-		if s.refused.Load() == manyCallers {
-			close(all)
+		if s.refused.Load() == manyCallers { // which several may see
+			release()
 		}
 		select {
 		case <-all:
