@@ -294,13 +294,14 @@ func runCampaign(t *testing.T, members, wanted int, seed uint64) {
 	work.Wait()
 	end()
 
-	until := finish(t, c, h)
-	h.agree(t)
-	given := 0
+	finish(t, c)
 	for range all {
 		must(t, <-errs)
 	}
 	must(t, <-copied)
+	until := h.complete(t)
+	h.agree(t)
+	given := 0
 	want := stored(t, truth(t, c), prefix)
 	delete(r, endKey) // a list may have seen it
 	if !maps.Equal(r, want) {

@@ -63,9 +63,8 @@ func (h *historian) mark(ctx context.Context) (*clientv3.Client, int64, error) {
 	return truth, r.Header.Revision, nil
 }
 
-// finish heals everything, ends the watchers and completes the log. It returns
-// the last revision.
-func finish(t *testing.T, c *etcdtest.Cluster, h *historian) int64 {
+// finish heals everything and ends the watchers.
+func finish(t *testing.T, c *etcdtest.Cluster) {
 	t.Helper()
 	for _, m := range c.Members() {
 		must(t, m.ClientLink().Heal())
@@ -87,20 +86,26 @@ func finish(t *testing.T, c *etcdtest.Cluster, h *historian) int64 {
 		func(ctx context.Context, truth *clientv3.Client) error {
 			return second(truth.Delete(ctx, endKey))
 		},
-		func(ctx context.Context, _ *clientv3.Client) error {
-			truth, mark, err := h.mark(ctx)
-			if err != nil {
-				return err
-			}
-			log, err := check.ReadLog(ctx, truth, prefix, h.next, mark)
-			if err == nil {
-				h.log.Events = append(h.log.Events, log.Events...)
-			}
-			return err
-		},
 	} {
 		until(t, c, change)
 	}
+}
+
+// complete reads the rest of the log, when all watchers have ended. It returns
+// the last revision that they were given.
+func (h *historian) complete(t *testing.T) int64 {
+	t.Helper()
+	until(t, h.cluster, func(ctx context.Context, _ *clientv3.Client) error {
+		truth, mark, err := h.mark(ctx)
+		if err != nil {
+			return err
+		}
+		log, err := check.ReadLog(ctx, truth, prefix, h.next, mark)
+		if err == nil {
+			h.log.Events = append(h.log.Events, log.Events...)
+		}
+		return err
+	})
 	for _, ev := range slices.Backward(h.log.Events) {
 		if string(ev.Kv.Key) == endKey && ev.Type == clientv3.EventTypeDelete {
 			return ev.Kv.ModRevision
