@@ -9,6 +9,20 @@ import (
 	"github.com/reprise-go/reprise/serviceconfig"
 )
 
+// throttle writes the function that returns the throttle of the service config.
+func (e *emitter) throttle(t *serviceconfig.RetryThrottling) {
+	n := e.names
+	e.P()
+	e.comment(fmt.Sprintf("%s returns a new throttle as the service config sets it up. The clients\n"+
+		"that talk to one server, also those of other services, share one if it is passed to the\n"+
+		"default options of each.", n.throttle))
+	e.deprecation(e.serviceDeprecated(), "")
+	e.P("func ", n.throttle, "() ", e.ident(reprisePackage, "CallOption"), " {")
+	e.P("return ", e.ident(reprisePackage, "WithThrottle"), "(", e.ident(reprisePackage, "NewThrottle"),
+		"(", decimal(t.MaxTokens), ", ", decimal(t.TokenRatio), "))")
+	e.P("}")
+}
+
 // defaults writes the function that returns the default options.
 func (e *emitter) defaults() {
 	n := e.names
@@ -31,15 +45,14 @@ func (e *emitter) defaults() {
 	}
 	if throttling != nil {
 		e.P("//")
-		e.comment("The methods share a throttle, which each result has of its own. Clients that\n" +
-			"talk to the same server should share one: pass reprise.WithThrottle to each.")
+		e.comment(fmt.Sprintf("The methods share a throttle, which each result has of its own. Clients that\n"+
+			"talk to the same server should share one: pass one [%s] to each.", n.throttle))
 	}
 	e.deprecation(e.serviceDeprecated(), "")
 	option := e.ident(reprisePackage, "CallOption")
 	e.P("func ", n.defaults, "(extra ...", option, ") *", n.options, " {")
 	if throttling != nil {
-		e.P("throttle := ", e.ident(reprisePackage, "WithThrottle"), "(", e.ident(reprisePackage, "NewThrottle"),
-			"(", decimal(throttling.MaxTokens), ", ", decimal(throttling.TokenRatio), "))")
+		e.P("throttle := ", n.throttle, "()")
 	}
 	for _, g := range groups {
 		// Clipped, so that who appends to the options of one method does not
@@ -59,6 +72,9 @@ func (e *emitter) defaults() {
 	}
 	e.P("}")
 	e.P("}")
+	if throttling != nil {
+		e.throttle(throttling)
+	}
 }
 
 // options writes the elements of a slice that holds what m says.

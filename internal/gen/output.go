@@ -72,7 +72,7 @@ func (p *outputPackage) declare(f *protogen.File) error {
 		}
 		full := string(s.Desc.FullName())
 		n := namesOf(s)
-		for _, name := range []string{n.client, n.newClient, n.options, n.defaults} {
+		for _, name := range []string{n.client, n.newClient, n.options, n.defaults, n.throttle} {
 			if other, taken := p.declared[name]; taken {
 				return fmt.Errorf("%s: the service %s needs the name %s, which the service %s has; rename one of them",
 					f.Desc.Path(), full, name, other)
@@ -91,8 +91,8 @@ func (p *outputPackage) declare(f *protogen.File) error {
 
 // serviceNames are what the code of a service declares.
 type serviceNames struct {
-	client, newClient, options, defaults, as string
-	bound, plain                             string
+	client, newClient, options, defaults, throttle, as string
+	bound, plain                                       string
 }
 
 func namesOf(s *protogen.Service) serviceNames {
@@ -101,6 +101,7 @@ func namesOf(s *protogen.Service) serviceNames {
 		newClient: "New" + s.GoName + "Client",
 		options:   s.GoName + "CallOptions",
 		defaults:  "Default" + s.GoName + "CallOptions",
+		throttle:  "Default" + s.GoName + "Throttle",
 		as:        "As" + s.GoName + "Client",
 		bound:     "bound" + s.GoName,
 		plain:     "plain" + s.GoName,

@@ -35,9 +35,9 @@ type OrdersCallOptions struct {
 //   - Follow: up to 4 attempts after Unavailable, with pauses from 20ms to 1s that grow by 2 (±20%)
 //
 // The methods share a throttle, which each result has of its own. Clients that
-// talk to the same server should share one: pass reprise.WithThrottle to each.
+// talk to the same server should share one: pass one [DefaultOrdersThrottle] to each.
 func DefaultOrdersCallOptions(extra ...reprise.CallOption) *OrdersCallOptions {
-	throttle := reprise.WithThrottle(reprise.NewThrottle(20, 0.1))
+	throttle := DefaultOrdersThrottle()
 	opts1 := slices.Clip(append([]reprise.CallOption{
 		reprise.WithRetry(func() reprise.Retryer {
 			return reprise.OnCodes([]codes.Code{codes.Unavailable}, reprise.Backoff{
@@ -86,6 +86,13 @@ func DefaultOrdersCallOptions(extra ...reprise.CallOption) *OrdersCallOptions {
 		AddNote: opts3,
 		Follow:  opts4,
 	}
+}
+
+// DefaultOrdersThrottle returns a new throttle as the service config sets it up. The clients
+// that talk to one server, also those of other services, share one if it is passed to the
+// default options of each.
+func DefaultOrdersThrottle() reprise.CallOption {
+	return reprise.WithThrottle(reprise.NewThrottle(20, 0.1))
 }
 
 // OrdersClient calls the service shop.v1.Orders. It is made by [NewOrdersClient] and safe for

@@ -196,22 +196,31 @@ func TestOneThrottleCanServeTheClientsOfAServer(t *testing.T) {
 	t.Parallel()
 	s := new(server)
 	stub := s.start(t)
-	throttle := reprise.WithThrottle(reprise.NewThrottle(4, 0.1))
+	throttle := configured.DefaultKindsThrottle()
 	one := configured.NewKindsClient(stub, configured.DefaultKindsCallOptions(throttle))
 	two := configured.NewKindsClient(stub, configured.DefaultKindsCallOptions(throttle))
-	s.play(unavailable(9)...)
-	_ = get(t.Context(), one)
-	if len(s.took()) != 2 {
-		t.Errorf("the first client made %d attempts, want 2 of the 4 tokens", len(s.took()))
-	}
-	_ = get(t.Context(), two)
-	if len(s.took()) != 3 {
-		t.Errorf("the second client made %d attempts, want 1", len(s.took())-2)
-	}
 	three := configured.NewKindsClient(stub, nil)
-	_ = get(t.Context(), three)
-	if len(s.took()) != 8 {
-		t.Errorf("a client with a throttle of its own made %d attempts, want 5", len(s.took())-3)
+	s.play(unavailable(100)...)
+	attempts := func(client kinds) int {
+		before := len(s.took())
+		_ = get(t.Context(), client)
+		return len(s.took()) - before
+	}
+	for range 9 { // of 100 tokens, 55 are left
+		if n := attempts(one); n != 5 {
+			t.Fatalf("%d attempts, want 5 while there are tokens", n)
+		}
+	}
+	if n := attempts(two); n != 5 {
+		t.Errorf("%d attempts, want 5, the last with 51 tokens", n)
+	}
+	for name, client := range map[string]kinds{"first": one, "second": two} {
+		if n := attempts(client); n != 1 {
+			t.Errorf("the %s client made %d attempts without tokens, want 1", name, n)
+		}
+	}
+	if n := attempts(three); n != 5 {
+		t.Errorf("a client with a throttle of its own made %d attempts, want 5", n)
 	}
 }
 

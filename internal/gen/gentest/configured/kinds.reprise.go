@@ -36,9 +36,9 @@ type KindsCallOptions struct {
 //   - Forget: one attempt; ends after 1h0m0s
 //
 // The methods share a throttle, which each result has of its own. Clients that
-// talk to the same server should share one: pass reprise.WithThrottle to each.
+// talk to the same server should share one: pass one [DefaultKindsThrottle] to each.
 func DefaultKindsCallOptions(extra ...reprise.CallOption) *KindsCallOptions {
-	throttle := reprise.WithThrottle(reprise.NewThrottle(100, 0.1))
+	throttle := DefaultKindsThrottle()
 	opts1 := slices.Clip(append([]reprise.CallOption{
 		reprise.WithRetry(func() reprise.Retryer {
 			return reprise.OnCodes([]codes.Code{codes.Unavailable, codes.ResourceExhausted, codes.Aborted}, reprise.Backoff{
@@ -79,6 +79,13 @@ func DefaultKindsCallOptions(extra ...reprise.CallOption) *KindsCallOptions {
 		Chat:   opts3,
 		Forget: opts4,
 	}
+}
+
+// DefaultKindsThrottle returns a new throttle as the service config sets it up. The clients
+// that talk to one server, also those of other services, share one if it is passed to the
+// default options of each.
+func DefaultKindsThrottle() reprise.CallOption {
+	return reprise.WithThrottle(reprise.NewThrottle(100, 0.1))
 }
 
 // KindsClient calls the service gentest.v1.Kinds. It is made by [NewKindsClient] and safe for
@@ -238,11 +245,11 @@ type OldCallOptions struct {
 //   - Do: up to 2 hedged attempts, 0s apart
 //
 // The methods share a throttle, which each result has of its own. Clients that
-// talk to the same server should share one: pass reprise.WithThrottle to each.
+// talk to the same server should share one: pass one [DefaultOldThrottle] to each.
 //
 // Deprecated: Do not use.
 func DefaultOldCallOptions(extra ...reprise.CallOption) *OldCallOptions {
-	throttle := reprise.WithThrottle(reprise.NewThrottle(100, 0.1))
+	throttle := DefaultOldThrottle()
 	opts1 := slices.Clip(append([]reprise.CallOption{
 		reprise.WithHedge(reprise.HedgePolicy{
 			MaxAttempts: 2,
@@ -254,6 +261,15 @@ func DefaultOldCallOptions(extra ...reprise.CallOption) *OldCallOptions {
 	return &OldCallOptions{
 		Do: opts1,
 	}
+}
+
+// DefaultOldThrottle returns a new throttle as the service config sets it up. The clients
+// that talk to one server, also those of other services, share one if it is passed to the
+// default options of each.
+//
+// Deprecated: Do not use.
+func DefaultOldThrottle() reprise.CallOption {
+	return reprise.WithThrottle(reprise.NewThrottle(100, 0.1))
 }
 
 // OldClient calls the service gentest.v1.Old. It is made by [NewOldClient] and safe for

@@ -31,9 +31,9 @@ type ContextCallOptions struct {
 //   - Range, Call, Opts: up to 6 attempts after Canceled, with pauses from 1m0s to 2562047h47m16.854775807s that grow by 2 (±20%)
 //
 // The methods share a throttle, which each result has of its own. Clients that
-// talk to the same server should share one: pass reprise.WithThrottle to each.
+// talk to the same server should share one: pass one [DefaultContextThrottle] to each.
 func DefaultContextCallOptions(extra ...reprise.CallOption) *ContextCallOptions {
-	throttle := reprise.WithThrottle(reprise.NewThrottle(7, 0.001))
+	throttle := DefaultContextThrottle()
 	opts1 := slices.Clip(append([]reprise.CallOption{
 		reprise.WithRetry(func() reprise.Retryer {
 			return reprise.OnCodes([]codes.Code{codes.Canceled}, reprise.Backoff{
@@ -52,6 +52,13 @@ func DefaultContextCallOptions(extra ...reprise.CallOption) *ContextCallOptions 
 		Call:  opts1,
 		Opts:  opts1,
 	}
+}
+
+// DefaultContextThrottle returns a new throttle as the service config sets it up. The clients
+// that talk to one server, also those of other services, share one if it is passed to the
+// default options of each.
+func DefaultContextThrottle() reprise.CallOption {
+	return reprise.WithThrottle(reprise.NewThrottle(7, 0.001))
 }
 
 // ContextClient calls the service codes.context. It is made by [NewContextClient] and safe for
