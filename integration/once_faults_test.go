@@ -197,7 +197,9 @@ func withoutRecord(ctx context.Context, method string, req, reply any, cc *grpc.
 	if err == nil && inner != bare {
 		answer = answer.Responses[0].GetResponseTxn()
 	}
-	answer.Responses = append(answer.Responses, &etcdserverpb.ResponseOp{})
+	answer.Responses = append(answer.Responses, &etcdserverpb.ResponseOp{
+		Response: &etcdserverpb.ResponseOp_ResponsePut{ResponsePut: &etcdserverpb.PutResponse{}},
+	})
 	return err
 }
 
