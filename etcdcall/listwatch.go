@@ -170,20 +170,7 @@ func (l *ListWatch) All() iter.Seq2[*Changes, error] {
 // Events returns an iterator over single events, synthetic ones included. It
 // ends as that of [Watch.All].
 func (l *ListWatch) Events() iter.Seq2[*clientv3.Event, error] {
-	return func(yield func(*clientv3.Event, error) bool) {
-		for c, err := range l.All() {
-			if err != nil {
-				yield(nil, err)
-				return
-			}
-			for i, ev := range c.Events {
-				if !yield(ev, nil) {
-					l.putBack(c, i+1)
-					return
-				}
-			}
-		}
-	}
+	return single(l.All(), l.putBack)
 }
 
 // putBack makes the events of c from the i-th on the next to be handed out.

@@ -159,20 +159,7 @@ func (w *Watch) All() iter.Seq2[*Changes, error] {
 // Events returns an iterator over single events. It ends as that of
 // [Watch.All].
 func (w *Watch) Events() iter.Seq2[*clientv3.Event, error] {
-	return func(yield func(*clientv3.Event, error) bool) {
-		for c, err := range w.All() {
-			if err != nil {
-				yield(nil, err)
-				return
-			}
-			for i, ev := range c.Events {
-				if !yield(ev, nil) {
-					w.putBack(c, i+1)
-					return
-				}
-			}
-		}
-	}
+	return single(w.All(), w.putBack)
 }
 
 // iterate yields what next returns until it returns an error.
@@ -182,6 +169,25 @@ func iterate(next func() (*Changes, error)) iter.Seq2[*Changes, error] {
 			c, err := next()
 			if errors.Is(err, ErrStopped) || !yield(c, err) || err != nil {
 				return
+			}
+		}
+	}
+}
+
+// single yields the events of all one by one. Those that a loop leaves behind
+// are put back, from the i-th of c on.
+func single(all iter.Seq2[*Changes, error], putBack func(c *Changes, i int)) iter.Seq2[*clientv3.Event, error] {
+	return func(yield func(*clientv3.Event, error) bool) {
+		for c, err := range all {
+			if err != nil {
+				yield(nil, err)
+				return
+			}
+			for i, ev := range c.Events {
+				if !yield(ev, nil) {
+					putBack(c, i+1)
+					return
+				}
 			}
 		}
 	}
