@@ -100,14 +100,25 @@ func (c *claim) lookOut(ctx context.Context) {
 		return
 	}
 	_ = reprise.Invoke(ctx, func(ctx context.Context, _ reprise.CallSettings) error {
-		_, err := repeatable(ctx, func(ctx context.Context) (*v3.DeleteResponse, error) {
-			return c.client().Delete(ctx, c.key)
-		})
-		return errors.Join(errNotYet, err)
+		return errors.Join(errNotYet, c.deleteLate(ctx))
 	}, reprise.WithMaxElapsed(lateness), reprise.WithRetry(func() reprise.Retryer {
 		return reprise.OnErrorFunc(lookouts, func(error) bool { return true })
 	}))
 	c.uncertain = ctx.Err() != nil
+}
+
+// deleteLate deletes the key if it is there, as it was seen: a deletion that is
+// applied late itself must not take the key of the next claim with this name.
+func (c *claim) deleteLate(ctx context.Context) error {
+	seen, err := c.client().Get(ctx, c.key)
+	if err != nil || len(seen.Kvs) == 0 {
+		return err
+	}
+	own := created(c.key, pb.Compare_LESS, seen.Kvs[0].CreateRevision+1)
+	_, err = repeatable(ctx, func(ctx context.Context) (*v3.TxnResponse, error) {
+		return c.client().Txn(ctx).If(own).Then(v3.OpDelete(c.key)).Commit()
+	})
+	return err
 }
 
 // lateness is how long after it was sent a request is applied at most. A server
