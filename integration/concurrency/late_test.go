@@ -38,24 +38,32 @@ func lookedFor(t *testing.T, g *gate) {
 }
 
 // TestADeletionThatComesLateLeavesTheNextCandidacyAlone has the request to delete
-// a key that came late arrive when the next candidacy, which has a key of the same
-// name, is the leader's.
+// the key of a candidacy that was given up arrive when the next candidacy, which
+// has a key of the same name, is the leader's.
 func TestADeletionThatComesLateLeavesTheNextCandidacyAlone(t *testing.T) {
 	t.Parallel()
-	var g gate
-	c := etcdtest.New(t, g.option())
-	e := concurrency.NewElection(session(t, newClient(t, c)), "election")
-	creation := quit(t, &g, e)
-	lookedFor(t, &g)
-	deletion := g.hold(t, 1, deletes)
-	g.let(creation)
-	deletion.await(t, "the deletion")
-	// Its answer is lost, so that it is sent again.
-	c.Member(0).ClientLink().Reset()
-	until(t, "the key to go", func() bool { return len(keys(t, c, "election/")) == 0 })
-	must(t, e.Campaign(soon(t), "two"))
-	g.let(deletion)
-	if err := e.Proclaim(soon(t), "still two"); err != nil {
-		t.Errorf("a late request has ended the leadership: %v", err)
+	for name, before := range map[string]func(t *testing.T, g *gate){
+		"of a candidate who gives up":   func(*testing.T, *gate) {},
+		"of one who looks out for keys": lookedFor,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var g gate
+			c := etcdtest.New(t, g.option())
+			e := concurrency.NewElection(session(t, newClient(t, c)), "election")
+			creation := quit(t, &g, e)
+			before(t, &g)
+			deletion := g.hold(t, 1, deletes)
+			g.let(creation)
+			deletion.await(t, "the deletion")
+			// Its answer is lost, so that it is sent again.
+			c.Member(0).ClientLink().Reset()
+			until(t, "the key to go", func() bool { return len(keys(t, c, "election/")) == 0 })
+			must(t, e.Campaign(soon(t), "two"))
+			g.let(deletion)
+			if err := e.Proclaim(soon(t), "still two"); err != nil {
+				t.Errorf("a late request has ended the leadership: %v", err)
+			}
+		})
 	}
 }
