@@ -113,7 +113,9 @@ func (c *claim) lookOut(ctx context.Context) {
 }
 
 // clear deletes the key of c, whose revision is not known, as it finds it. To
-// delete it by its name alone could take the key of the next claim.
+// delete it by its name alone could take the key of the next claim. A deletion
+// that has begun does not end with ctx: the next claim could find the key that it
+// is about to delete, and take it for its own.
 func (c *claim) clear(ctx context.Context) error {
 	found, err := repeatable(ctx, func(ctx context.Context) (*v3.GetResponse, error) {
 		return c.client().Get(ctx, c.key, v3.WithKeysOnly())
@@ -121,7 +123,7 @@ func (c *claim) clear(ctx context.Context) error {
 	if err != nil || len(found.Kvs) == 0 {
 		return err
 	}
-	_, _, err = c.release(ctx, found.Kvs[0].CreateRevision)
+	_, _, err = c.release(c.term.ctx, found.Kvs[0].CreateRevision)
 	return err
 }
 
@@ -158,7 +160,8 @@ func (c *claim) inBackground(task func(ctx context.Context)) {
 }
 
 // settled waits until nothing is done for the claim in the background any more.
-// To look out for a key that comes late is not waited for.
+// To look out for a key that comes late is not waited for, but the deletion of
+// one that came is.
 func (c *claim) settled(ctx context.Context) error {
 	if c.work == nil {
 		return nil

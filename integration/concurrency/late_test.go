@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"testing"
+	"time"
 
 	"github.com/reprise-go/reprise/etcdcall/concurrency"
 	"github.com/reprise-go/reprise/integration/etcdtest"
@@ -63,6 +64,46 @@ func TestADeletionThatComesLateLeavesTheNextCandidacyAlone(t *testing.T) {
 			g.let(deletion)
 			if err := e.Proclaim(soon(t), "still two"); err != nil {
 				t.Errorf("a late request has ended the leadership: %v", err)
+			}
+		})
+	}
+}
+
+// TestACandidateDoesNotTakeOverAKeyThatIsBeingDeleted has a candidate come back
+// while the deletion of the key of its last candidacy is on its way.
+func TestACandidateDoesNotTakeOverAKeyThatIsBeingDeleted(t *testing.T) {
+	t.Parallel()
+	for name, leave := range map[string]func(t *testing.T, g *gate, e *concurrency.Election) (deletion *hold){
+		"that came late": func(t *testing.T, g *gate, e *concurrency.Election) *hold {
+			creation := quit(t, g, e)
+			lookedFor(t, g)
+			deletion := g.hold(t, -1, deletes)
+			g.let(creation)
+			return deletion
+		},
+		"of the last leader": func(t *testing.T, g *gate, e *concurrency.Election) *hold {
+			must(t, e.Campaign(soon(t), "one"))
+			deletion := g.hold(t, -1, deletes)
+			if err := e.Resign(within(t, 100*time.Millisecond)); !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("Resign: %v", err)
+			}
+			return deletion
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var g gate
+			c := etcdtest.New(t, g.option())
+			e := concurrency.NewElection(session(t, newClient(t, c)), "election")
+			deletion := leave(t, &g, e)
+			deletion.await(t, "the deletion")
+			if err := e.Campaign(within(t, 300*time.Millisecond), "two"); !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("Campaign while the last candidacy is on its way out: %v", err)
+			}
+			g.let(deletion)
+			must(t, e.Campaign(soon(t), "two"))
+			if err := e.Proclaim(soon(t), "still two"); err != nil {
+				t.Errorf("the leadership did not last: %v", err)
 			}
 		})
 	}
