@@ -137,7 +137,7 @@ const (
 // grow creates up to n more slots, within the limit. Every attempt uses names
 // that no attempt before it used, so that one that arrives late can never
 // bring back a slot that was in use. Names are limited too: a client whose
-// attempts fail that often has to do with what slots it has.
+// attempts failed that often has to do with what slots it has.
 func (id *identity) grow(ctx context.Context, n int) error {
 	id.mu.Lock()
 	n = min(n, mostSlots, id.keeper.once.slots-len(id.slots))
@@ -162,7 +162,9 @@ func (id *identity) grow(ctx context.Context, n int) error {
 	return nil
 }
 
-func (id *identity) slotKey(n int) []byte { return fmt.Appendf(nil, "%s%04x", id.prefix, n) }
+// slotKey is the n-th name. All are equally long, so that comparing them compares
+// their numbers, as the guard of a creation does.
+func (id *identity) slotKey(n int) []byte { return fmt.Appendf(nil, "%s%08x", id.prefix, n) }
 
 // growMore starts creating more slots, unless that is under way or there are
 // enough. It does not wait.

@@ -49,7 +49,7 @@ func cutOff(s *store) (mend func()) {
 func TestNothingIsSentOnceTheLeaseCanHaveExpired(t *testing.T) {
 	t.Parallel()
 	inBubble(t, func(t *testing.T, w *onceWriter, s *store) {
-		// The answer to the grant takes 30 s: the server's clock for the
+		// The answer to the grant takes 3 s: the server's clock for the
 		// lease has run all that time.
 		sent := time.Now()
 		slow := true
@@ -225,6 +225,21 @@ func TestNamesOfSlotsAreNeverUsedTwice(t *testing.T) {
 			t.Errorf("%d names, want %d", len(named), 3*firstSlots)
 		}
 	})
+}
+
+func TestTheCreationOfSlotsIsGuardedHoweverManyNamesWereUsed(t *testing.T) {
+	t.Parallel()
+	id := &identity{prefix: "once/1/"}
+	batch := &slotBatch{id: id, count: firstSlots}
+	for id.named < 1<<17 {
+		req := batch.request()
+		guard := req.GetCompare()[0]
+		for _, op := range req.GetSuccess() {
+			if key := op.GetRequestPut().GetKey(); !inRange(key, guard.GetKey(), guard.GetRangeEnd()) {
+				t.Fatalf("%s is not in the range %s to %s that must be empty", key, guard.GetKey(), guard.GetRangeEnd())
+			}
+		}
+	}
 }
 
 func TestSlotsGrowWithDemandUpToTheirNumber(t *testing.T) {
