@@ -118,17 +118,20 @@ func (c *cluster) MemberUpdate(ctx context.Context, id uint64, peerURLs []string
 }
 
 // MemberPromote implements clientv3.Cluster. A member that is not the leader
-// forwards the request, so an answer that there is no leader may come after the
-// promotion.
+// forwards the request, and does so again if it gets no answer. So an answer that
+// there is no leader, or that the member is no learner, may come after the
+// promotion. The latter is a success after an attempt that may have done it, and
+// leaves the outcome open as the only answer.
 func (c *cluster) MemberPromote(ctx context.Context, id uint64) (*clientv3.MemberPromoteResponse, error) {
+	var s suspense
 	forwarded := func(r *rule) bool { return r.server == rpctypes.ErrGRPCNoLeader } //nolint:errorlint // a row of the table
 	done := func(refusal error) (*pb.MemberPromoteResponse, bool) {
-		if !errors.Is(refusal, rpctypes.ErrMemberNotLearner) {
+		if s.since == refusal || !errors.Is(refusal, rpctypes.ErrMemberNotLearner) { //nolint:errorlint // the very error
 			return nil, false
 		}
 		list, member := c.find(ctx, hasID(id))
 		return &pb.MemberPromoteResponse{Header: list.GetHeader(), Members: list.GetMembers()}, member != nil && !member.GetIsLearner()
 	}
-	resp, err := c.promote.twiceIn(ctx, &pb.MemberPromoteRequest{ID: id}, new(suspense), forwarded, done)
+	resp, err := c.promote.twiceIn(ctx, &pb.MemberPromoteRequest{ID: id}, &s, forwarded, done)
 	return (*clientv3.MemberPromoteResponse)(resp), err
 }

@@ -109,7 +109,7 @@ var serverRules = []rule{
 	{"ErrMemberExist", rpctypes.ErrGRPCMemberExist, "", NotApplied, stop, stop, noOwnLimit, actionCaller},
 	{"ErrPeerURLExist", rpctypes.ErrGRPCPeerURLExist, "", NotApplied, stop, stop, noOwnLimit, "return it; after an ambiguous Add MemberList tells whether it means done"},
 	{"ErrMemberNotFound", rpctypes.ErrGRPCMemberNotFound, "", NotApplied, stop, stop, noOwnLimit, "return it; after an ambiguous Remove MemberList tells whether it means done"},
-	{"ErrMemberNotLearner", rpctypes.ErrGRPCMemberNotLearner, "", NotApplied, stop, stop, noOwnLimit, "return it; after an ambiguous Promote MemberList tells whether it means done"},
+	{"ErrMemberNotLearner", rpctypes.ErrGRPCMemberNotLearner, "", Unknown, stop, ambiguous, noOwnLimit, "return it; after an ambiguous Promote MemberList tells whether it means done"},
 	{"ErrTooManyLearners", rpctypes.ErrGRPCTooManyLearners, "", NotApplied, stop, stop, noOwnLimit, actionCaller},
 	{"ErrMemberBadURLs", rpctypes.ErrGRPCMemberBadURLs, "", NotApplied, stop, stop, noOwnLimit, actionCaller},
 	{"ErrClusterIDMismatch", rpctypes.ErrGRPCClusterIDMismatch, "", NotApplied, stop, stop, noOwnLimit, actionCaller},

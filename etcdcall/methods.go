@@ -66,7 +66,8 @@ var methodTable = []method{
 	{name: pb.Cluster_MemberUpdate_FullMethodName, class: blindWrite, leader: leaderAlways},
 	{name: pb.Cluster_MemberList_FullMethodName, class: read, leader: leaderByRequest},
 	{name: pb.Cluster_MemberPromote_FullMethodName, class: idempotentWrite, leader: leaderAlways, done: "ErrMemberNotLearner",
-		note: "confirmed by MemberList; ErrNoLeader may come from the member it was forwarded to, so it tells nothing"},
+		note: "confirmed by MemberList; a member forwards it to the leader, again and again if need be, so ErrNoLeader tells nothing, " +
+			"and neither does ErrMemberNotLearner as the only answer"},
 
 	{name: pb.Auth_AuthEnable_FullMethodName, class: idempotentWrite, leader: leaderAlways},
 	{name: pb.Auth_AuthDisable_FullMethodName, class: idempotentWrite, leader: leaderAlways},
