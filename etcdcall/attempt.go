@@ -29,36 +29,79 @@ import (
 // Without these options a transport failure of a write has outcome [Unknown].
 // [New] and [Configure] set them already. The interceptor should be the
 // innermost: append these options after all others.
-func DialOptions() []grpc.DialOption {
-	return []grpc.DialOption{
-		grpc.WithChainUnaryInterceptor(recordAttempt),
-		grpc.WithDisableRetry(),
-	}
+func DialOptions() []grpc.DialOption { return dialOptions(recordAttempt) }
+
+func dialOptions(recording grpc.UnaryClientInterceptor) []grpc.DialOption {
+	return []grpc.DialOption{grpc.WithChainUnaryInterceptor(recording), grpc.WithDisableRetry()}
 }
 
 // attempt is the record of one unary attempt. It travels down to recordAttempt
 // as the context of the attempt.
 type attempt struct {
 	context.Context
-	leader    bool   // the server is to refuse it while it knows of no leader
-	tokenTime uint64 // of tokenClock, before it was sent
-	failed    *attemptError
-}
+	call      context.Context // of which this is an attempt
+	headers   context.Context // answers for the metadata, if not nil; see headers
+	leader    bool            // recordAttempt is to ask that a server without a leader refuse it
+	tokenTime uint64          // of tokenClock, before it was sent
+	patience  *patience       // that bounds it; nil for none
+	bounded   bounded         // by patience
 
-// boundedAttempt is the record of an attempt that a patience bounds.
-type boundedAttempt struct {
-	attempt
-	bounded
+	server peer.Peer     // see serverOf
+	sent   bool          // as far as recordAttempt has seen
+	failed *attemptError // what it returned last; nil after a success
 }
 
 type attemptKey struct{}
 
-// Value answers for the record itself and leaves all else to the parent.
+// Value answers for the record and its metadata, and leaves all else to the
+// parent.
 func (a *attempt) Value(key any) any {
 	if _, ok := key.(attemptKey); ok {
 		return a
 	}
-	return a.Context.Value(key)
+	if value := a.Context.Value(key); value != nil || a.headers == nil {
+		return value
+	}
+	return a.headers.Value(key)
+}
+
+// attemptNeeds are what the attempts of a method are made with.
+type attemptNeeds struct {
+	leader   bool            // servers are to refuse them while they know of no leader
+	headers  context.Context // the metadata of most attempts; nil if each makes its own
+	patience *patience       // that bounds them; nil for none
+}
+
+// begin begins an attempt and returns its context. Its end must follow.
+func (n attemptNeeds) begin(ctx context.Context) *attempt {
+	a := &attempt{Context: ctx, call: ctx, leader: n.leader, patience: n.patience, tokenTime: tokenClock.Load()}
+	if n.headers != nil && !hasHeaders(ctx) {
+		a.headers, a.leader = n.headers, false
+	}
+	if n.patience != nil {
+		a.Context = n.patience.begin(ctx, &a.bounded)
+	}
+	return a
+}
+
+// end ends the attempt that came back with err, and returns the error that it is
+// known for: when a token refresh after it failed, clientv3 returns the error of
+// the refresh, which says nothing about the request.
+func (a *attempt) end(err error) error {
+	over := a.patience != nil && a.patience.end(&a.bounded)
+	if err == nil {
+		return nil
+	}
+	if a.failed != nil {
+		if _, own := errors.AsType[*attemptError](err); !own || !errors.Is(err, a.failed) {
+			a.failed.refresh = err
+		}
+		err = a.failed
+	}
+	if over {
+		return a.patience.overdue(a.call, err)
+	}
+	return err
 }
 
 // recordAttempt is the unary interceptor of [DialOptions]. It returns what is
@@ -69,22 +112,36 @@ func recordAttempt(ctx context.Context, method string, req, reply any, cc *grpc.
 		return answerProbe(ctx)
 	}
 	record, _ := ctx.Value(attemptKey{}).(*attempt)
+	if record != nil && record.failed != nil && method == pb.Auth_Authenticate_FullMethodName {
+		record = nil // clientv3 fetches a token in the context of the attempt that was refused
+	}
 	if record != nil && record.leader {
 		ctx = metadata.AppendToOutgoingContext(ctx, rpctypes.MetadataRequireLeaderKey, rpctypes.MetadataHasLeader)
 	}
-	server, opts := serverOf(opts)
+	server, opts := serverOf(record, opts)
 	err := invoker(ctx, method, req, reply, cc, opts...)
 	if err == nil {
+		record.returned(nil, true)
 		return nil
 	}
 	if _, ok := errors.AsType[*attemptError](err); ok {
 		return err // the options stand twice on this connection
 	}
 	failed := &attemptError{raw: err, sent: server.Addr != nil && !oversized(err, req, opts)}
-	if record != nil && (record.failed == nil || method != pb.Auth_Authenticate_FullMethodName) {
-		record.failed = failed
-	}
+	record.returned(failed, failed.sent)
 	return failed
+}
+
+// returned notes what recordAttempt returns; nil is a success. An interceptor
+// above may call it again: an attempt of which any part was sent was sent.
+func (a *attempt) returned(failed *attemptError, sent bool) {
+	if a == nil {
+		return
+	}
+	a.sent = a.sent || sent
+	if a.failed = failed; failed != nil {
+		failed.sent = a.sent
+	}
 }
 
 // serverOf returns where gRPC notes which server an attempt went to, and the
@@ -95,13 +152,18 @@ func recordAttempt(ctx context.Context, method string, req, reply any, cc *grpc.
 //
 // (A stats handler tells the same by stats.OutHeader, and costs every call that
 // succeeds about as much as all the rest of this package.)
-func serverOf(opts []grpc.CallOption) (*peer.Peer, []grpc.CallOption) {
+func serverOf(record *attempt, opts []grpc.CallOption) (*peer.Peer, []grpc.CallOption) {
 	for _, opt := range slices.Backward(opts) {
 		if p, ok := opt.(grpc.PeerCallOption); ok && p.PeerAddr != nil && p.PeerAddr.Addr == nil {
 			return p.PeerAddr, opts // clientv3's
 		}
 	}
-	server := new(peer.Peer)
+	var server *peer.Peer
+	if record != nil {
+		server = &record.server
+	} else {
+		server = new(peer.Peer)
+	}
 	return server, append(slices.Clip(opts), grpc.Peer(server))
 }
 
@@ -121,65 +183,25 @@ func oversized(err error, req any, opts []grpc.CallOption) bool {
 	return false
 }
 
-// recordingConn makes each unary call under a record of its own, and returns
-// what the record says rather than what came back through clientv3: when a
-// token refresh after the attempt failed, clientv3 returns the error of the
-// refresh, which says nothing about the request.
+// recordingConn makes each unary call under a record of its own.
 type recordingConn struct {
 	grpc.ClientConnInterface
 	needs map[string]attemptNeeds // by method
 }
 
-// attemptNeeds are what the attempts of a method are made with.
-type attemptNeeds struct {
-	leader   bool      // servers are to refuse them while they know of no leader
-	patience *patience // that bounds them; nil for none
-}
-
 // Invoke implements grpc.ClientConnInterface.
 func (c recordingConn) Invoke(ctx context.Context, method string, args, reply any, opts ...grpc.CallOption) error {
-	return recordedAttempt(ctx, c.needs[method], func(ctx context.Context) error {
-		return c.ClientConnInterface.Invoke(ctx, method, args, reply, opts...)
-	})
-}
-
-func recordedAttempt(ctx context.Context, needs attemptNeeds, attemptIt func(context.Context) error) error {
-	if needs.patience != nil {
-		return needs.patience.attempt(&boundedAttempt{attempt: newAttempt(ctx, needs)}, attemptIt)
-	}
-	record := newAttempt(ctx, needs)
-	return record.result(attemptIt(&record))
-}
-
-func newAttempt(ctx context.Context, needs attemptNeeds) attempt {
-	return attempt{Context: ctx, leader: needs.leader, tokenTime: tokenClock.Load()}
-}
-
-// result returns the error of the attempt for the one that came back.
-func (a *attempt) result(err error) error {
-	if err == nil || a.failed == nil {
-		return err
-	}
-	if _, own := errors.AsType[*attemptError](err); !own || !errors.Is(err, a.failed) {
-		a.failed.refresh = err
-	}
-	return a.failed
+	a := c.needs[method].begin(ctx)
+	return a.end(c.ClientConnInterface.Invoke(a, method, args, reply, opts...))
 }
 
 // recorded makes one attempt by stub under a record of its own, for stubs whose
 // connection does not do it.
-func recorded[Req, Resp any](stub unaryStub[Req, Resp]) unaryStub[Req, Resp] {
-	return recordedWith(stub, attemptNeeds{})
-}
-
-// recordedWith is recorded for attempts that need more.
-func recordedWith[Req, Resp any](stub unaryStub[Req, Resp], needs attemptNeeds) unaryStub[Req, Resp] {
-	return func(ctx context.Context, req *Req, opts ...grpc.CallOption) (resp *Resp, err error) {
-		err = recordedAttempt(ctx, needs, func(ctx context.Context) error {
-			resp, err = stub(ctx, req, opts...)
-			return err
-		})
-		return resp, err
+func recorded[Req, Resp any](stub unaryStub[Req, Resp], needs attemptNeeds) unaryStub[Req, Resp] {
+	return func(ctx context.Context, req *Req, opts ...grpc.CallOption) (*Resp, error) {
+		a := needs.begin(ctx)
+		resp, err := stub(a, req, opts...)
+		return resp, a.end(err)
 	}
 }
 

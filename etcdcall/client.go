@@ -50,7 +50,9 @@ func New(cfg clientv3.Config, opts ...Option) (*clientv3.Client, error) {
 // Configure returns the configuration for a client on which [Wrap] can build.
 // It differs from cfg in this:
 //   - clientv3's own retry makes one attempt (MaxUnaryRetries 1), so that
-//     attempts do not multiply; its token refresh stays;
+//     attempts do not multiply; its token refresh stays. Without a Username and
+//     Password, for which it would fetch tokens, its interceptor of unary calls
+//     is left out;
 //   - a member that cannot be reached is tried again after 0.1 s, then more
 //     slowly, but at least every 2 s, where gRPC lets it go up to 2 minutes; an
 //     own grpc.WithConnectParams in DialOptions holds instead;
@@ -66,7 +68,12 @@ func New(cfg clientv3.Config, opts ...Option) (*clientv3.Client, error) {
 func Configure(cfg clientv3.Config, opts ...Option) clientv3.Config {
 	set := newSettings(opts)
 	cfg.MaxUnaryRetries = 1
-	cfg.DialOptions = slices.Concat([]grpc.DialOption{grpc.WithConnectParams(reconnection)}, cfg.DialOptions, DialOptions())
+	before, after := []grpc.DialOption{grpc.WithConnectParams(reconnection)}, DialOptions()
+	if !fetchesTokens(cfg.Username, cfg.Password) {
+		before = append(before, grpc.WithUnaryInterceptor(nil)) // in place of clientv3's
+		after = dialOptions(recordVersioned)
+	}
+	cfg.DialOptions = slices.Concat(before, cfg.DialOptions, after)
 	if cfg.DialKeepAliveTime == 0 {
 		cfg.DialKeepAliveTime = DefaultKeepAliveTime
 		if cfg.DialKeepAliveTimeout == 0 {

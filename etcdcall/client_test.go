@@ -28,7 +28,8 @@ func TestConfigureFillsInOnlyWhatIsMissing(t *testing.T) {
 	}
 	// The connect parameters before the own options, so that those hold, and
 	// DialOptions after them, so that the interceptor is the innermost.
-	if len(got.DialOptions) != 1+1+len(DialOptions()) || got.DialOptions[1] != own[0] || len(given.DialOptions) != 1 {
+	before := len(got.DialOptions) - len(own) - len(DialOptions())
+	if before < 1 || got.DialOptions[before] != own[0] || len(given.DialOptions) != 1 {
 		t.Errorf("%d dial options, the given ones became %d", len(got.DialOptions), len(given.DialOptions))
 	}
 	empty := Configure(clientv3.Config{})
@@ -40,11 +41,15 @@ func TestConfigureFillsInOnlyWhatIsMissing(t *testing.T) {
 func TestWrapRefusesClientsThatCouldSendAWriteTwice(t *testing.T) {
 	t.Parallel()
 	endpoints := []string{"127.0.0.1:1"}
-	retrying := Configure(clientv3.Config{Endpoints: endpoints})
+	s := startScripted(t, func(context.Context, string, int, any) (any, error) {
+		return &pb.AuthenticateResponse{Token: "token"}, nil
+	})
+	retrying := Configure(clientv3.Config{Endpoints: []string{s.addr}, Username: "u", Password: "p"})
 	retrying.MaxUnaryRetries = 0
 	for name, cfg := range map[string]clientv3.Config{
-		"plain":         {Endpoints: endpoints, Logger: zap.NewNop()},
-		"retry left on": retrying,
+		"plain":             {Endpoints: endpoints, Logger: zap.NewNop()},
+		"with DialOptions":  {Endpoints: endpoints, Logger: zap.NewNop(), DialOptions: DialOptions()},
+		"with retry put on": retrying,
 	} {
 		cli, err := clientv3.New(cfg)
 		if err != nil {

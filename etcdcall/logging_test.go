@@ -9,6 +9,7 @@ import (
 	"testing"
 	"testing/slogtest"
 
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
@@ -38,14 +39,18 @@ func (l *lines) text() string {
 func TestAClientLogsFailedAttemptsToItsLogger(t *testing.T) {
 	t.Parallel()
 	s := startScripted(t, func(_ context.Context, method string, n int, _ any) (any, error) {
-		if n == 1 {
+		if n == 1 && method != pb.Auth_Authenticate_FullMethodName {
 			return nil, rpctypes.ErrGRPCUnhealthy
+		}
+		if method == pb.Auth_Authenticate_FullMethodName {
+			return &pb.AuthenticateResponse{Token: "token"}, nil
 		}
 		return success(method), nil
 	})
 	var all, some lines
 	debug := slog.New(slog.NewTextHandler(&all, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	cli := s.client(t, WithLogger(debug))
+	// With tokens to fetch, clientv3 logs as well.
+	cli := newClient(t, clientv3.Config{Endpoints: []string{s.addr}, Username: "u", Password: "p"}, WithLogger(debug))
 	if _, err := cli.Get(within5s(t), "k"); err != nil {
 		t.Fatal(err)
 	}

@@ -81,13 +81,15 @@ func newKeeper(p *policy, kv pb.KVClient, lease pb.LeaseClient) *keeper {
 			*r.sent = k.elapsed()
 			return renewOnce(ctx, lease, r.req, opts...)
 		})
-	send := recordedWith(kv.Txn, attemptNeeds{leader: !p.anyLeader, patience: p.patience})
+	bounded := p.needs(true)
+	bounded.patience = p.patience
+	send := recorded(kv.Txn, bounded)
 	k.guarded = bindOptions(p, p.untimed(read), pb.KV_Txn_FullMethodName,
 		func(ctx context.Context, c *onceCall, opts ...grpc.CallOption) (*pb.TxnResponse, error) {
 			return c.attempt(ctx, send, opts)
 		})
 	k.fetch = bindLed(p, read, pb.KV_Range_FullMethodName, kv.Range)
-	k.revoke = reprise.NewUnary(recorded(lease.LeaseRevoke),
+	k.revoke = reprise.NewUnary(recorded(lease.LeaseRevoke, p.needs(false)),
 		append(p.options(read), reprise.WithTimeout(revokeTimeout))...)
 	return k
 }

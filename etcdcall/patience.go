@@ -41,18 +41,6 @@ func newPatience(limit time.Duration) *patience {
 	return &patience{limit: limit}
 }
 
-// attempt makes an attempt whose record has the context of the call.
-func (p *patience) attempt(a *boundedAttempt, attemptIt func(context.Context) error) error {
-	ctx := a.Context
-	a.Context = p.begin(ctx, &a.bounded)
-	err := attemptIt(&a.attempt)
-	over := p.end(&a.bounded)
-	if err = a.result(err); err != nil && over {
-		return p.overdue(ctx, err)
-	}
-	return err
-}
-
 // begin returns the context of an attempt that begins now. Its end must follow.
 func (p *patience) begin(ctx context.Context, b *bounded) context.Context {
 	ctx, b.cancel = context.WithCancel(ctx)
@@ -131,7 +119,7 @@ func (p *patience) overdue(ctx context.Context, err error) error {
 	if ctx.Err() != nil || status.Code(err) != codes.Canceled {
 		return err
 	}
-	if failed, ok := err.(*attemptError); ok { //nolint:errorlint // it comes straight from recordedAttempt
+	if failed, ok := err.(*attemptError); ok { //nolint:errorlint // it comes straight from attempt.end
 		failed.raw = errAttemptOver
 	} else {
 		err = errAttemptOver

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/reprise-go/reprise"
+	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 )
@@ -139,9 +140,8 @@ func TestAnAttemptThatTookTooLongSaysSo(t *testing.T) {
 					time.AfterFunc(c.parent, cancel)
 				}
 				needs := attemptNeeds{patience: newPatience(2 * time.Second)}
-				err := recordedAttempt(ctx, needs, func(ctx context.Context) error {
-					return c.attempt(ctx, ctx.(*attempt))
-				})
+				a := needs.begin(ctx)
+				err := a.end(c.attempt(a, a))
 				timeout, ok := errors.AsType[*reprise.AttemptTimeoutError](err)
 				if !errors.Is(err, c.want) || ok != c.timeout {
 					t.Fatalf("got %T: %v", err, err)
@@ -157,18 +157,16 @@ func TestAnAttemptThatTookTooLongSaysSo(t *testing.T) {
 func TestPatienceThatIsSwitchedOffBoundsNothing(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		p := &policy{settings: newSettings([]Option{WithAttemptTimeout(-1)})}
+		p := &policy{settings: newSettings([]Option{WithAttemptTimeout(-1)}), cli: &clientv3.Client{}}
 		p.patience = newPatience(p.attemptTimeout)
-		for name, n := range p.needs(kind{txn: read}, true) {
+		for name, n := range p.needsOf(kind{txn: read}, true) {
 			if n.patience != nil {
 				t.Errorf("%s is bounded", name)
 			}
 		}
-		err := recordedAttempt(t.Context(), attemptNeeds{patience: p.patience}, func(ctx context.Context) error {
-			time.Sleep(time.Hour)
-			return ctx.Err()
-		})
-		if err != nil {
+		a := attemptNeeds{patience: p.patience}.begin(t.Context())
+		time.Sleep(time.Hour)
+		if err := a.end(a.Err()); err != nil {
 			t.Error(err)
 		}
 	})
@@ -176,9 +174,9 @@ func TestPatienceThatIsSwitchedOffBoundsNothing(t *testing.T) {
 
 func TestOnlyAttemptsThatMayBeRepeatedAreBounded(t *testing.T) {
 	t.Parallel()
-	p := &policy{settings: newSettings(nil), patience: newPatience(time.Second)}
+	p := &policy{settings: newSettings(nil), patience: newPatience(time.Second), cli: &clientv3.Client{}}
 	for _, k := range []kind{{txn: read}, {txn: blindWrite}, {txn: guardedWrite}} {
-		short, long := p.needs(k, false), p.needs(k, true)
+		short, long := p.needsOf(k, false), p.needsOf(k, true)
 		for name, m := range methods {
 			c := k.classOf(m)
 			want := (c == read || c == idempotentWrite || c == guardedWrite) && !m.unhurried

@@ -64,14 +64,14 @@ type unaryCall[Req, Resp any] = func(context.Context, *Req, ...reprise.CallOptio
 // bind binds a stub that is not generated as of class c, for calls that need no
 // leader.
 func bind[Req, Resp any](p *policy, c class, method string, stub unaryStub[Req, Resp]) bound[Req, Resp] {
-	b := bindOptions(p, p.options(c), method, recorded(stub))
+	b := bindOptions(p, p.options(c), method, recorded(stub, p.needs(false)))
 	b.class = c
 	return b
 }
 
 // bindLed is bind for calls that need a leader.
 func bindLed[Req, Resp any](p *policy, c class, method string, stub unaryStub[Req, Resp]) bound[Req, Resp] {
-	b := bindOptions(p, p.options(c), method, recordedWith(stub, attemptNeeds{leader: !p.anyLeader}))
+	b := bindOptions(p, p.options(c), method, recorded(stub, p.needs(true)))
 	b.class = c
 	return b
 }
@@ -82,6 +82,12 @@ func bindOptions[Req, Resp any](p *policy, opts []reprise.CallOption, method str
 	long := reprise.NewUnary(stub, opts...)
 	endless := reprise.NewUnary(stub, append(slices.Clip(opts), reprise.WithMaxElapsed(p.maxElapsed))...)
 	return bound[Req, Resp]{policy: p, method: method, short: long.Call, long: long.Call, endless: endless.Call}
+}
+
+// needs says what attempts are made with that nothing bounds but the call options.
+func (p *policy) needs(leader bool) attemptNeeds {
+	leader = leader && !p.anyLeader
+	return attemptNeeds{leader: leader, headers: p.headers(leader)}
 }
 
 // call makes the call and returns what it ended with.

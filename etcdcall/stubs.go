@@ -29,8 +29,8 @@ type kind struct {
 
 // newService makes the clients of a service over conn.
 func newService[C any](p *policy, conn grpc.ClientConnInterface, k kind, client func(grpc.ClientConnInterface, optionsOf) C) service[C] {
-	short := recordingConn{ClientConnInterface: conn, needs: p.needs(k, false)}
-	long := recordingConn{ClientConnInterface: conn, needs: p.needs(k, true)}
+	short := recordingConn{ClientConnInterface: conn, needs: p.needsOf(k, false)}
+	long := recordingConn{ClientConnInterface: conn, needs: p.needsOf(k, true)}
 	untimed := func(name string) []reprise.CallOption { return p.untimed(k.classOf(methods[name])) }
 	return service[C]{
 		policy: p,
@@ -50,12 +50,12 @@ func (k kind) classOf(m *method) class {
 	return m.class
 }
 
-// needs says what the attempts of each method are made with, in calls that may
+// needsOf says what the attempts of each method are made with, in calls that may
 // last longer than an attempt or not.
-func (p *policy) needs(k kind, long bool) map[string]attemptNeeds {
+func (p *policy) needsOf(k kind, long bool) map[string]attemptNeeds {
 	needs := make(map[string]attemptNeeds, len(methods))
 	for name, m := range methods {
-		n := attemptNeeds{leader: !p.anyLeader && !k.local && m.leader != leaderNever}
+		n := p.needs(!k.local && m.leader != leaderNever)
 		if long && !m.unhurried && k.classOf(m).bounded() {
 			n.patience = p.patience
 		}

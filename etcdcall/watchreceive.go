@@ -69,7 +69,8 @@ func (s *watchStream) accepted(sub *subscription, h *pb.ResponseHeader) {
 	sub.bound = h.GetRevision()
 	switch {
 	case sub.seen > h.GetRevision():
-		s.doubt(sub)
+		seen := sub.seen
+		s.mux.running.Go(func() { s.verify(sub, seen) })
 	case sub.seen == 0 && sub.next > h.GetRevision()+1 && s.key.alone == 0:
 		s.drop(sub)
 		delete(s.subs, sub)
