@@ -11,7 +11,6 @@ import (
 
 	"go.etcd.io/etcd/server/v3/embed"
 	"go.etcd.io/etcd/server/v3/etcdserver"
-	"go.etcd.io/etcd/server/v3/etcdserver/api/v3client"
 	"google.golang.org/grpc"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -34,10 +33,11 @@ type Member struct {
 
 	life sync.Mutex // held while the member starts or stops
 
-	mu    sync.Mutex
-	etcd  *embed.Etcd // nil while down
-	truth *clientv3.Client
-	id    string // in hexadecimal, as members write it to each other
+	mu      sync.Mutex
+	etcd    *embed.Etcd // nil while down
+	servers *servers
+	truth   *truth // nil until it is asked for
+	id      string // in hexadecimal, as members write it to each other
 }
 
 // Name returns the name the member has in the cluster: m0, m1, and so on.
@@ -61,7 +61,10 @@ func (m *Member) PeerLink() *Link { return m.peer }
 // Running tells whether the member is up.
 func (m *Member) Running() bool { return m.Server() != nil }
 
-// Server returns the running etcd server, or nil while the member is down.
+// Server returns the running etcd server, or nil while the member is down. What
+// reads from it directly must have returned before the member goes down, since
+// a server whose store is closed crashes the process; [Member.Truth] reads
+// safely.
 func (m *Member) Server() *etcdserver.EtcdServer {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -71,12 +74,12 @@ func (m *Member) Server() *etcdserver.EtcdServer {
 	return m.etcd.Server
 }
 
-// Truth returns a client that calls the functions of the running server in the
-// process: no link, no interceptor and no client retry stands between. It
-// reads linearizably like any client, and so needs a leader, unless told
-// otherwise with [clientv3.WithSerializable]. It carries no user, so that a
-// cluster made with [WithAuth] refuses it. It is closed when the member goes
-// down; don't close it.
+// Truth returns a client that reaches the running server through memory: no
+// link, no interceptor of [WithServerOptions], no fault and no client retry
+// stands between. It reads linearizably like any client, and so needs a leader,
+// unless told otherwise with [clientv3.WithSerializable]. It carries no user,
+// so that a cluster made with [WithAuth] refuses it. It is closed when the
+// member goes down, which cancels its calls; don't close it.
 func (m *Member) Truth() (*clientv3.Client, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -84,29 +87,28 @@ func (m *Member) Truth() (*clientv3.Client, error) {
 		return nil, ErrDown
 	}
 	if m.truth == nil {
-		m.truth = v3client.New(m.etcd.Server)
+		t, err := newTruth(m.etcd.Server)
+		if err != nil {
+			return nil, fmt.Errorf("etcdtest: reach %s through memory: %w", m.name, err)
+		}
+		m.truth = t
 	}
-	return m.truth, nil
+	return m.truth.client, nil
 }
 
 // Kill ends the member at once: its connections are reset, what it was doing
 // is abandoned, and connecting to it is refused. Killing a member that is down
 // does nothing.
 func (m *Member) Kill() error {
-	return m.end(func(s *etcdserver.EtcdServer) error {
-		err := errors.Join(m.client.setTarget(""), m.peer.setTarget(""))
-		s.HardStop()
-		return err
-	})
+	return m.end(func(*etcdserver.EtcdServer) {})
 }
 
 // Stop ends the member as a signal would: it hands its leadership over, if it
 // has it and another can take it, and then ends. Calls in flight are cut.
 // Stopping a member that is down does nothing.
 func (m *Member) Stop() error {
-	return m.end(func(s *etcdserver.EtcdServer) error {
-		s.Stop()
-		return errors.Join(m.client.setTarget(""), m.peer.setTarget(""))
+	return m.end(func(s *etcdserver.EtcdServer) {
+		_ = s.TryTransferLeadershipOnShutdown() // it may have no one to hand over to
 	})
 }
 
@@ -132,12 +134,14 @@ func (m *Member) start() error {
 	if err != nil {
 		return err
 	}
+	ss := &servers{}
+	ss.watch(cfg)
 	e, err := embed.StartEtcd(cfg)
 	if err != nil {
 		return fmt.Errorf("etcdtest: start %s: %w", m.name, err)
 	}
 	m.mu.Lock()
-	m.etcd, m.truth = e, nil
+	m.etcd, m.servers = e, ss
 	m.id = e.Server.MemberID().String()
 	m.mu.Unlock()
 	return errors.Join(
@@ -199,22 +203,26 @@ func (m *Member) config() (*embed.Config, error) {
 // a short-lived token is good for, or than an attempt may take.
 const cheapestHash = 4
 
-// end takes the server out of service with f, and frees what it held. Closing
-// an etcd twice panics, so the one who takes m.etcd away closes it.
-func (m *Member) end(f func(*etcdserver.EtcdServer) error) error {
+// end takes the server out of service after a last word to it, and frees what
+// it held. Closing an etcd twice panics, so the one who takes m.etcd away closes
+// it.
+func (m *Member) end(lastly func(*etcdserver.EtcdServer)) error {
 	m.life.Lock()
 	defer m.life.Unlock()
 	m.mu.Lock()
-	e, truth := m.etcd, m.truth
-	m.etcd, m.truth = nil, nil
+	e, ss, t := m.etcd, m.servers, m.truth
+	m.etcd, m.servers, m.truth = nil, nil, nil
 	m.mu.Unlock()
 	if e == nil {
 		return nil
 	}
-	err := f(e.Server)
-	if truth != nil {
-		_ = truth.Close() // it always says that its context was cancelled
+	lastly(e.Server)
+	err := errors.Join(m.client.setTarget(""), m.peer.setTarget(""))
+	if t != nil {
+		err = errors.Join(err, t.close())
 	}
+	ss.end()
+	e.Server.HardStop()
 	e.Close()
 	return err
 }

@@ -16,10 +16,7 @@ import (
 
 func TestAMemberKeepsItsDataOverARestart(t *testing.T) {
 	t.Parallel()
-	for name, end := range map[string]func(*etcdtest.Member) error{
-		"killed":  (*etcdtest.Member).Kill,
-		"stopped": (*etcdtest.Member).Stop,
-	} {
+	for name, end := range endings {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			c := etcdtest.New(t)
