@@ -14,9 +14,11 @@ import (
 //	max(0, (requests − K × accepts) / (requests + 1))
 //
 // An attempt counts as accepted if it succeeded or failed with an error that
-// is not retried. A refused attempt counts as a request, so that a client
-// that insists is refused more often; some still pass, by which the throttle
-// learns that the server has recovered.
+// is not retried, unless that only says that time ran out or that the caller
+// cancelled. A refused attempt counts as a request, so that a client that
+// insists is refused more often; some still pass, by which the throttle learns
+// that the server has recovered. An attempt that would not have been made
+// anyway, because of a limit of its call, does not count.
 //
 // A call that is refused returns after a short pause, an [*Error] with
 // [ReasonThrottled] that [errors.Is] finds to be [ErrThrottled]. The pause
@@ -93,6 +95,25 @@ func (t *AdaptiveThrottle) Declined() {
 	t.total.accepts++
 }
 
+// Unsent takes back a request that Admit counted at the time asked or just
+// after it, if that is within the window.
+func (t *AdaptiveThrottle) Unsent(asked time.Time) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.bucket()
+	first := t.number(asked)
+	if first <= t.current-adaptiveBuckets {
+		return
+	}
+	for n := max(first, 0); n <= t.current; n++ {
+		if b := &t.buckets[n%adaptiveBuckets]; b.requests > 0 {
+			b.requests--
+			t.total.requests--
+			return
+		}
+	}
+}
+
 // RefusalPause returns how long a refused call waits.
 func (t *AdaptiveThrottle) RefusalPause() time.Duration {
 	const standard = 10 * time.Millisecond
@@ -128,25 +149,31 @@ func (t *AdaptiveThrottle) random() float64 { return draw(t.cfg.Rand) }
 // bucket returns the bucket of the present time, after those that have left
 // the window were emptied.
 func (t *AdaptiveThrottle) bucket() *adaptiveBucket {
-	window := t.cfg.Window
-	if window <= 0 {
-		window = 2 * time.Minute
-	}
+	now := time.Now()
 	if t.epoch.IsZero() {
-		t.epoch = time.Now()
+		t.epoch = now
 	}
-	now := int64(time.Since(t.epoch) / max(window/adaptiveBuckets, 1))
-	if now-t.current >= adaptiveBuckets {
+	number := t.number(now)
+	if number-t.current >= adaptiveBuckets {
 		clear(t.buckets[:])
 		t.total = adaptiveBucket{}
-		t.current = now
+		t.current = number
 	}
-	for t.current < now {
+	for t.current < number {
 		t.current++
 		b := &t.buckets[t.current%adaptiveBuckets]
 		t.total.requests -= b.requests
 		t.total.accepts -= b.accepts
 		*b = adaptiveBucket{}
 	}
-	return &t.buckets[now%adaptiveBuckets]
+	return &t.buckets[number%adaptiveBuckets]
+}
+
+// number returns the number of the bucket of a time since the epoch.
+func (t *AdaptiveThrottle) number(at time.Time) int64 {
+	window := t.cfg.Window
+	if window <= 0 {
+		window = 2 * time.Minute
+	}
+	return int64(at.Sub(t.epoch) / max(window/adaptiveBuckets, 1))
 }

@@ -1,6 +1,7 @@
 package reprise
 
 import (
+	"context"
 	"errors"
 	"math"
 	"math/rand/v2"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 )
 
 func TestRejectionFollowsTheFormula(t *testing.T) {
@@ -119,6 +121,100 @@ func TestADeclinedRetryIsAnAcceptedRequest(t *testing.T) {
 		err := Invoke(t.Context(), failing(errDown, errMissing).call, onDown(steady(1)), WithThrottle(throttle))
 		if err != errMissing || throttle.total != (adaptiveBucket{requests: 2, accepts: 1}) { //nolint:errorlint // the very error is promised
 			t.Errorf("%v, counted %+v", err, throttle.total)
+		}
+	})
+}
+
+// Every call here makes one attempt, of which the server accepts none, and wants
+// no other, since a limit forbids it.
+func TestAttemptsThatALimitForbidsAreNoRequests(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		for name, opt := range map[string]CallOption{
+			"attempts": WithMaxAttempts(1),
+			"elapsed":  WithMaxElapsed(time.Second),
+			"deadline": WithTimeout(time.Second),
+			"pushback": Options(WithMaxAttempts(1), WithPushback()),
+		} {
+			for verdict, rand := range map[string]func() float64{"admitted": highest, "refused": lowest} {
+				throttle := NewAdaptiveThrottle(AdaptiveConfig{Rand: rand, RefusalPause: -1})
+				err := Invoke(t.Context(), pushing(failing(errDown), []string{"1"}), onDown(steady(time.Second)), WithThrottle(throttle), opt)
+				if (reasonOf(err) == ReasonThrottled) != (verdict == "refused") || throttle.total != (adaptiveBucket{requests: 1}) {
+					t.Errorf("%s, %s: counted %+v: %v", name, verdict, throttle.total, err)
+				}
+			}
+		}
+		// The pause, in which the caller loses patience, outlasts a bucket.
+		throttle := NewAdaptiveThrottle(AdaptiveConfig{Rand: highest})
+		ctx, cancel := context.WithCancel(t.Context())
+		time.AfterFunc(30*time.Second, cancel)
+		stopped(t, Invoke(ctx, failing(errDown).call, onDown(steady(time.Minute)), WithThrottle(throttle)), ReasonCanceled)
+		if throttle.total != (adaptiveBucket{requests: 1}) {
+			t.Errorf("given up in a pause: counted %+v", throttle.total)
+		}
+		// Without a limit in the way, the refused one counts.
+		throttle = NewAdaptiveThrottle(AdaptiveConfig{Rand: lowest, RefusalPause: -1})
+		stopped(t, Invoke(t.Context(), failing(errDown).call, onDown(steady(time.Minute)), WithThrottle(throttle)), ReasonThrottled)
+		if throttle.total != (adaptiveBucket{requests: 2}) {
+			t.Errorf("refused: counted %+v", throttle.total)
+		}
+	})
+}
+
+func TestARequestIsTakenBackWhereItWasCounted(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		throttle := NewAdaptiveThrottle(AdaptiveConfig{Window: 32 * time.Second, Rand: highest})
+		throttle.Unsent(time.Now()) // of which nothing is known
+		asked := time.Now()
+		for range 2 { // one bucket is a second
+			throttle.Admit(1)
+			time.Sleep(time.Second)
+		}
+		throttle.Unsent(asked)
+		if throttle.buckets[0].requests != 0 || throttle.buckets[1].requests != 1 || throttle.total.requests != 1 {
+			t.Errorf("counted %+v, in all %+v", throttle.buckets[:2], throttle.total)
+		}
+		// The clock was read just before the request was counted in the next bucket.
+		throttle.Unsent(asked)
+		if throttle.buckets[1].requests != 0 || throttle.total.requests != 0 {
+			t.Errorf("counted %+v, in all %+v", throttle.buckets[:2], throttle.total)
+		}
+		// What has left the window is forgotten, with all that went with it.
+		asked = time.Now()
+		throttle.Admit(1)
+		time.Sleep(31 * time.Second)
+		throttle.Admit(1)
+		time.Sleep(time.Second)
+		throttle.Unsent(asked)
+		throttle.Unsent(asked.Add(-time.Hour))
+		if throttle.total.requests != 1 {
+			t.Errorf("counted %+v", throttle.total)
+		}
+	})
+}
+
+func TestNoAnswerIsNotAccepted(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		hang := func(ctx context.Context, _ CallSettings) error {
+			<-ctx.Done()
+			return status.FromContextError(ctx.Err()).Err()
+		}
+		for name, opts := range map[string][]CallOption{
+			"deadline":                        {onDown(steady(1)), WithTimeout(time.Second)},
+			"deadline without a Retryer":      {WithTimeout(time.Second)},
+			"attempt timeout":                 {onDown(steady(1)), WithAttemptTimeout(time.Second)},
+			"attempt timeout without Retryer": {WithAttemptTimeout(time.Second)},
+		} {
+			throttle := NewAdaptiveThrottle(AdaptiveConfig{})
+			err := Invoke(t.Context(), hang, append(opts, WithThrottle(throttle))...)
+			if err == nil || throttle.total != (adaptiveBucket{requests: 1}) {
+				t.Errorf("%s: counted %+v: %v", name, throttle.total, err)
+			}
+		}
+		// A server's own DEADLINE_EXCEEDED is an answer.
+		throttle := NewAdaptiveThrottle(AdaptiveConfig{})
+		_ = Invoke(t.Context(), failing(status.Error(codes.DeadlineExceeded, "")).call, onDown(steady(1)), WithThrottle(throttle))
+		if throttle.total != (adaptiveBucket{requests: 1, accepts: 1}) {
+			t.Errorf("an answer: counted %+v", throttle.total)
 		}
 	})
 }

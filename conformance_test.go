@@ -28,6 +28,7 @@ type vector struct {
 		Server []struct {
 			Code     grpcCode
 			Pushback []string
+			Hangs    bool // until the call is over
 		}
 		Attempts int
 		Pauses   []string // "=" before a pause: exactly, without jitter
@@ -162,6 +163,9 @@ func (v *vector) run(t *testing.T, connect func(t *testing.T, v *vector, s *serv
 		st := script[min(n-before, len(script))-1]
 		for _, value := range st.Pushback {
 			trailer(ctx, pushbackTrailer, value)
+		}
+		if st.Hangs {
+			<-ctx.Done()
 		}
 		return named(n), status.Error(st.Code.Code, "as the vector says")
 	}}

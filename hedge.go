@@ -124,7 +124,7 @@ func hedgeCall(
 	for ; h.running > 0; h.running-- {
 		<-h.results
 		if decided {
-			declined(cs.Throttle)
+			declined(cs.Throttle, nil)
 		}
 	}
 	return winner, err
@@ -170,24 +170,19 @@ func (h *hedge) run(ctx context.Context) (winner int, err error) {
 func (h *hedge) failed(ctx context.Context, r *hedgeResult) (wait time.Duration, over error) {
 	h.now = time.Now()
 	h.record(r.index+1, &r.outcome, h.now, 0)
-	if spent(ctx) && isContextual(r.err) {
-		return 0, h.ended(ctx)
-	}
 	advice := h.cs.advice(r.err, r.trailer)
 	c, ok := codeOf(r.err)
 	nonFatal := ok && h.policy.nonFatal.has(c)
 	if advice.stop {
 		h.sealed = true
 	}
-	if !nonFatal {
-		if advice.stop {
-			failed(h.cs.Throttle)
-		} else {
-			declined(h.cs.Throttle)
-		}
+	h.cs.countFailure(ctx, r.err, nonFatal || advice.stop)
+	switch {
+	case spent(ctx) && isContextual(r.err):
+		return 0, h.ended(ctx)
+	case !nonFatal:
 		return 0, r.err
 	}
-	failed(h.cs.Throttle)
 	wait, _ = advice.apply(0, nil)
 	h.last().Pause = wait
 	admitted := true

@@ -182,7 +182,7 @@ func retry(ctx context.Context, cs CallSettings, call APICall, last outcome) err
 	for {
 		pause, ok := retryer.Retry(last.err)
 		if !ok && l.made == 0 && cs.rare == nil && (!spent(ctx) || !isContextual(last.err)) {
-			declined(cs.Throttle)
+			declined(cs.Throttle, last.err)
 			return last.err
 		}
 		l.now = time.Now()
@@ -223,36 +223,45 @@ type loop struct {
 // open: a server that wants no retry, code, throttle, attempts, delay.
 func (l *loop) decide(ctx context.Context, cs *CallSettings, r Retryer, retryable bool, trailer metadata.MD) error {
 	last := l.last()
-	if spent(ctx) && (retryable || isContextual(last.Err)) {
-		return l.ended(ctx)
-	}
 	advice := cs.advice(last.Err, trailer)
-	if advice.stop {
-		failed(cs.Throttle)
-		if retryable {
-			return l.stopped(ReasonPushback)
-		}
+	cs.countFailure(ctx, last.Err, retryable || advice.stop)
+	switch {
+	case spent(ctx) && (retryable || isContextual(last.Err)):
+		return l.ended(ctx)
+	case !retryable:
 		return last.Err
-	}
-	if !retryable {
-		declined(cs.Throttle)
-		return last.Err
-	}
-	failed(cs.Throttle)
-	if cs.Throttle != nil && !cs.Throttle.Admit(cs.Attempt+1) {
-		return l.refused(ctx, cs.Throttle)
-	}
-	if cs.MaxAttempts > 0 && cs.Attempt >= cs.MaxAttempts {
-		return l.stopped(ReasonAttempts)
+	case advice.stop:
+		return l.stopped(ReasonPushback)
 	}
 	last.Pause, l.source = advice.apply(last.Pause, r)
-	if cs.rare != nil && cs.rare.maxElapsed > 0 && last.Pause >= cs.rare.maxElapsed-l.now.Sub(l.began) {
-		return l.stopped(ReasonElapsed)
+	limit := l.limit(ctx, cs)
+	admitted := cs.Throttle == nil || cs.Throttle.Admit(cs.Attempt+1)
+	if limit != 0 {
+		unsent(cs.Throttle, l.now)
 	}
-	if deadline, ok := ctx.Deadline(); ok && last.Pause >= deadline.Sub(l.now) {
-		return l.stopped(ReasonDeadline)
+	switch {
+	case !admitted:
+		return l.refused(ctx, cs.Throttle)
+	case limit != 0:
+		return l.stopped(limit)
 	}
 	return nil
+}
+
+// limit returns the limit that forbids another attempt after the pause of the
+// last, 0 if none does.
+func (l *loop) limit(ctx context.Context, cs *CallSettings) Reason {
+	if cs.MaxAttempts > 0 && cs.Attempt >= cs.MaxAttempts {
+		return ReasonAttempts
+	}
+	pause := l.last().Pause
+	if cs.rare != nil && cs.rare.maxElapsed > 0 && pause >= cs.rare.maxElapsed-l.now.Sub(l.began) {
+		return ReasonElapsed
+	}
+	if deadline, ok := ctx.Deadline(); ok && pause >= deadline.Sub(l.now) {
+		return ReasonDeadline
+	}
+	return 0
 }
 
 // rest sleeps the pause that was decided on.
@@ -261,6 +270,7 @@ func (l *loop) rest(ctx context.Context, cs *CallSettings) error {
 	l.paused += pause
 	l.observePause(ctx, cs)
 	if Sleep(ctx, pause) != nil {
+		unsent(cs.Throttle, l.now)
 		return l.ended(ctx)
 	}
 	return nil
@@ -289,13 +299,10 @@ func isContextual(err error) bool {
 // notRetried is the end of a call that has no Retryer to classify its error.
 func notRetried(ctx context.Context, cs *CallSettings, last *outcome) error {
 	cs.observeEnd(ctx, last.err, last)
-	if cs.Throttle == nil {
-		return last.err
-	}
-	if c, ok := codeOf(last.err); ok && c == codes.Unavailable {
-		failed(cs.Throttle)
-	} else {
-		declined(cs.Throttle)
+	if cs.Throttle != nil {
+		c, ok := codeOf(last.err)
+		unavailable := ok && c == codes.Unavailable
+		cs.countFailure(ctx, last.err, unavailable || cs.advice(last.err, last.trailer).stop)
 	}
 	return last.err
 }

@@ -76,7 +76,7 @@ func (r *replay) SendMsg(m any) error {
 		only := outcome{err: err, start: r.start}
 		r.cs.observeAttempt(r.first, &only)
 		r.cs.observeEnd(r.ctx, err, &only)
-		declined(r.cs.Throttle)
+		declined(r.cs.Throttle, err)
 	}
 	return err
 }

@@ -2,33 +2,47 @@ package reprise
 
 import (
 	"context"
+	"errors"
 	"math"
 	"sync/atomic"
 	"time"
 )
 
 // Throttler is a budget that calls share, so that their retries cannot
-// multiply the load on a server that is failing already. [*Throttle]
-// implements it.
+// multiply the load on a server that is failing already. [*Throttle] and
+// [*AdaptiveThrottle] implement it.
 //
 // A Throttler is used by many calls at once and must be safe for concurrent
-// use; its methods must not block. Two more methods are called if it has them:
+// use; its methods must not block. More methods are called if it has them:
 //
 //   - Declined() takes the place of Done for an attempt whose error the policy
 //     does not retry: an answer that is neither a success nor a sign of
 //     overload.
+//   - Unsent(asked time.Time) says of an Admit at the time asked, or just after
+//     it, that its attempt will not be made, and would not have been had it
+//     been admitted: a limit of attempts or time forbids it, or the call was
+//     cancelled in the pause before it.
 //   - RefusalPause() time.Duration says how long a call that was refused
 //     waits, within its context, before it returns, so that a caller that
 //     loops over calls does not spin.
 type Throttler interface {
 	// Admit reports whether the attempt with this number, 1 for the first
 	// of a call, may be sent. It may yet not be: the limits of attempts
-	// and time are asked afterwards, as in grpc-go.
+	// and time come afterwards, as in grpc-go.
 	Admit(attempt int) bool
 	// Done takes the outcome of an attempt that was admitted: failed is
 	// false if it succeeded, and true if it failed with an error that the
-	// call's Retryer would retry. Of a call without a Retryer, attempts
-	// that end UNAVAILABLE have failed.
+	// policy tries again (its Retryer says so, or its NonFatalCodes in a
+	// hedged call), or with the server's word not to. Of a call without a
+	// Retryer, attempts that end UNAVAILABLE have failed.
+	//
+	// As in grpc-go, a failure counts also if the call's context has ended
+	// meanwhile, and so does the DEADLINE_EXCEEDED of that end itself, if
+	// the policy tries it again. In contrast to grpc-go, what the caller's
+	// cancellation made of an attempt never counts: it says nothing about
+	// the server. An attempt that is not tried again, and of which is known
+	// only that time ran out or that the caller cancelled, is told neither
+	// to Done nor to Declined.
 	Done(failed bool)
 }
 
@@ -67,15 +81,39 @@ func succeeded(t Throttler) {
 	}
 }
 
-func failed(t Throttler) {
-	if t != nil {
-		t.Done(true)
+// countFailure tells the throttle of an attempt that failed with err. counts is
+// whether the policy or the server's advice holds it for a failure of the
+// server.
+func (cs *CallSettings) countFailure(ctx context.Context, err error, counts bool) {
+	if cs.Throttle == nil {
+		return
+	}
+	over := spent(ctx) && isContextual(err)
+	switch {
+	case over && (!counts || errors.Is(ctx.Err(), context.Canceled)):
+		return // no word of the server's
+	case counts:
+		cs.Throttle.Done(true)
+	default:
+		declined(cs.Throttle, err)
 	}
 }
 
-func declined(t Throttler) {
-	if d, ok := t.(interface{ Declined() }); ok {
+// declined tells t that the server has answered, with err. The client's own
+// clock is no server.
+func declined(t Throttler, err error) {
+	d, ok := t.(interface{ Declined() })
+	if !ok {
+		return
+	}
+	if _, cut := errors.AsType[*AttemptTimeoutError](err); !cut {
 		d.Declined()
+	}
+}
+
+func unsent(t Throttler, asked time.Time) {
+	if u, ok := t.(interface{ Unsent(asked time.Time) }); ok {
+		u.Unsent(asked)
 	}
 }
 

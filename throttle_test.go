@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 )
 
 // The vectors follow from the text of A6: the count starts at maxTokens, a
@@ -127,13 +128,6 @@ func TestThrottleInACall(t *testing.T) {
 		if throttle.Tokens() != 2 {
 			t.Errorf("%v tokens", throttle.Tokens())
 		}
-		// Neither does the end of the caller's context.
-		ctx, cancel := context.WithCancel(t.Context())
-		err = Invoke(ctx, func(context.Context, CallSettings) error { cancel(); return errDown }, opts...)
-		stopped(t, err, ReasonCanceled)
-		if throttle.Tokens() != 2 {
-			t.Errorf("%v tokens", throttle.Tokens())
-		}
 		// Successes fill it.
 		for range 2 {
 			if err := Invoke(t.Context(), failing(nil).call, opts...); err != nil {
@@ -142,6 +136,52 @@ func TestThrottleInACall(t *testing.T) {
 		}
 		if throttle.Tokens() != 3 {
 			t.Errorf("%v tokens", throttle.Tokens())
+		}
+	})
+}
+
+// As in grpc-go, but for what the caller's own cancellation does.
+func TestAFailureCountsThoughTheCallIsOver(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		canceled, late := status.Error(codes.Canceled, ""), status.Error(codes.DeadlineExceeded, "")
+		anything := WithRetry(func() Retryer { return OnErrorFunc(steady(1), func(error) bool { return true }) })
+		for _, test := range []struct {
+			name   string
+			cancel bool // the caller cancels during the attempt, which otherwise lasts to the deadline
+			err    error
+			pushed bool
+			opt    CallOption
+			reason Reason
+			tokens float64
+		}{
+			{"an answer, cancelled", true, errDown, false, onDown(steady(1)), ReasonCanceled, 9},
+			{"an answer, late", false, errDown, false, onDown(steady(1)), ReasonDeadline, 9},
+			{"the deadline, to be retried", false, late, false, anything, ReasonDeadline, 9},
+			{"the deadline as a context error", false, context.DeadlineExceeded, false, anything, ReasonDeadline, 9},
+			{"the deadline, not to be retried", false, late, false, onDown(steady(1)), ReasonDeadline, 10},
+			{"the cancellation, to be retried", true, canceled, false, anything, ReasonCanceled, 10},
+			{"the cancellation as a context error", true, context.Canceled, false, anything, ReasonCanceled, 10},
+			{"the cancellation, not to be retried", true, canceled, false, onDown(steady(1)), ReasonCanceled, 10},
+			{"a no, late", false, errMissing, true, onDown(steady(1)), 0, 9},
+			{"a no to the deadline, late", false, late, true, onDown(steady(1)), ReasonDeadline, 9},
+			{"a no without a Retryer", false, errMissing, true, WithRetry(nil), 0, 9},
+		} {
+			throttle := NewThrottle(10, 0.1)
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			err := Invoke(ctx, func(ctx context.Context, cs CallSettings) error {
+				if test.cancel {
+					cancel()
+				}
+				<-ctx.Done()
+				if test.pushed {
+					return pushing(failing(test.err), []string{"-1"})(ctx, cs)
+				}
+				return test.err
+			}, test.opt, WithThrottle(throttle), WithPushback())
+			cancel()
+			if reasonOf(err) != test.reason || throttle.Tokens() != test.tokens {
+				t.Errorf("%s: %v tokens, want %v: %v", test.name, throttle.Tokens(), test.tokens, err)
+			}
 		}
 	})
 }

@@ -18,12 +18,18 @@ type renewalServer struct {
 	pb.LeaseClient
 	ttl    int64
 	answer func(n int) (after time.Duration, ok bool) // of the n-th renewal, from 1 on
+	open   func(ctx context.Context) error            // opens a stream; nil opens it at once
 	sent   []time.Time
 	opened int
 }
 
 func (s *renewalServer) LeaseKeepAlive(ctx context.Context, _ ...grpc.CallOption) (grpc.BidiStreamingClient[pb.LeaseKeepAliveRequest, pb.LeaseKeepAliveResponse], error) {
 	s.opened++
+	if s.open != nil {
+		if err := s.open(ctx); err != nil {
+			return nil, err
+		}
+	}
 	return &renewalStream{ctx: ctx, server: s, answers: make(chan *pb.LeaseKeepAliveResponse, 100)}, nil
 }
 
@@ -54,13 +60,13 @@ func (s *renewalStream) Recv() (*pb.LeaseKeepAliveResponse, error) {
 }
 
 // keepOn keeps a lease on s.
-func keepOn(t *testing.T, s *renewalServer, check time.Duration) *LeaseKeeper {
+func keepOn(t *testing.T, s *renewalServer, check time.Duration, opts ...KeepOption) *LeaseKeeper {
 	t.Helper()
 	m := newLeaseMux(s, leaseSettings{
 		backoff: reprise.Backoff{Initial: 10 * time.Millisecond, Jitter: reprise.JitterNone}, check: check, silence: 4 * time.Second,
 	}, nil)
 	t.Cleanup(m.close)
-	k, err := m.keep(t.Context(), 7, keepSettings{}, nil, nil)
+	k, err := KeepLease(t.Context(), &lease{keeping: &keeping{mux: m}}, 7, opts...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -135,4 +141,72 @@ func TestARenewalThatIsNotAnsweredIsMadeAgainOnAnotherStream(t *testing.T) {
 			t.Errorf("held until %v after the third renewal, want 2.7s", k.Until().Sub(s.sent[2]))
 		}
 	})
+}
+
+// never is the answer of a server that gives none.
+func never(int) (time.Duration, bool) { return 0, false }
+
+func TestGrantedAtTellsFromWhenALeaseIsHeld(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		sent := time.Now()
+		time.Sleep(2 * time.Second)
+		k := keepOn(t, &renewalServer{answer: never}, time.Hour, nil, GrantedAt(sent, 10*time.Second))
+		want := sent.Add(9 * time.Second)
+		if !k.Until().Equal(want) || k.TTL() != 10*time.Second {
+			t.Fatalf("held for %v from the grant on, with TTL %v; want 9s of 10s", k.Until().Sub(sent), k.TTL())
+		}
+		// What another keeper knows of an earlier time takes nothing back.
+		other, err := k.mux.keep(t.Context(), 7, keepSettings{sent: sent, ttl: 5 * time.Second}, nil, nil)
+		if err != nil || !other.Until().Equal(want) {
+			t.Fatalf("with what is known from earlier, held for %v from the grant on, %v", other.Until().Sub(sent), err)
+		}
+		for _, k := range []*LeaseKeeper{k, other} {
+			<-k.Done()
+			if lost, ok := errors.AsType[*LeaseError](k.Err()); !ok || lost.Reason != LeaseExpired || !time.Now().Equal(want) {
+				t.Errorf("it ended %v from the time it was held until, with %v", time.Since(want), k.Err())
+			}
+		}
+	})
+}
+
+// TestAStreamThatDoesNotOpenIsGivenUp: opening has as much time as an answer.
+func TestAStreamThatDoesNotOpenIsGivenUp(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		opts  []KeepOption
+		after time.Duration
+	}{
+		"nothing is known of the lease": {nil, 4 * time.Second},
+		"a long lease":                  {[]KeepOption{grantedNow(time.Hour)}, 4 * time.Second},
+		"a short lease":                 {[]KeepOption{grantedNow(6 * time.Second)}, 2 * time.Second},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			var opened []time.Time
+			s := &renewalServer{ttl: 600, answer: func(int) (time.Duration, bool) { return time.Millisecond, true }}
+			s.open = func(ctx context.Context) error {
+				if opened = append(opened, time.Now()); len(opened) > 2 {
+					return nil
+				}
+				<-ctx.Done()
+				return ctx.Err()
+			}
+			k := keepOn(t, s, time.Hour, test.opts...)
+			time.Sleep(2*test.after + time.Second)
+			synctest.Wait()
+			if len(opened) != 3 || k.Until().Before(time.Now().Add(590*time.Second)) {
+				t.Fatalf("%s: %d streams were opened, held for %v", name, len(opened), time.Until(k.Until()))
+			}
+			for i := 1; i < 3; i++ { // and a pause
+				if got := opened[i].Sub(opened[i-1]); got < test.after || got > test.after+100*time.Millisecond {
+					t.Errorf("%s: given up after %v, want %v", name, got, test.after)
+				}
+			}
+		})
+	}
+}
+
+// grantedNow is GrantedAt the time of the bubble in which it is applied.
+func grantedNow(ttl time.Duration) KeepOption {
+	return func(s *keepSettings) { GrantedAt(time.Now(), ttl)(s) }
 }

@@ -34,14 +34,22 @@ func sortedByKey(kvs map[string]*mvccpb.KeyValue) []*mvccpb.KeyValue {
 // answerRange makes the response to a range of which all are the keys, sorted
 // by key: it counts, filters, sorts, limits and strips as a server does, in
 // that order. It changes all.
+//
+// Without an order a server looks only at as many keys as the limit says, and at
+// one more, which it sorts all the same where there is a target to sort by.
 func answerRange(all []*mvccpb.KeyValue, req *pb.RangeRequest) *pb.RangeResponse {
 	resp := &pb.RangeResponse{Count: int64(len(all))}
 	if req.GetCountOnly() {
 		return resp
 	}
-	kvs := slices.DeleteFunc(all, func(kv *mvccpb.KeyValue) bool { return filtered(kv, req) })
+	limit, kvs := req.GetLimit(), all
+	if hasFilters(req) {
+		kvs = slices.DeleteFunc(kvs, func(kv *mvccpb.KeyValue) bool { return filtered(kv, req) })
+	} else if req.GetSortOrder() == pb.RangeRequest_NONE && limit > 0 && int64(len(kvs)) > limit {
+		kvs = kvs[:limit+1]
+	}
 	sortRange(kvs, req)
-	if limit := req.GetLimit(); limit > 0 && int64(len(kvs)) > limit {
+	if limit > 0 && int64(len(kvs)) > limit {
 		kvs, resp.More = kvs[:limit], true
 	}
 	if req.GetKeysOnly() {
@@ -53,6 +61,11 @@ func answerRange(all []*mvccpb.KeyValue, req *pb.RangeRequest) *pb.RangeResponse
 	return resp
 }
 
+func hasFilters(req *pb.RangeRequest) bool {
+	return req.GetMinModRevision() != 0 || req.GetMaxModRevision() != 0 ||
+		req.GetMinCreateRevision() != 0 || req.GetMaxCreateRevision() != 0
+}
+
 func filtered(kv *mvccpb.KeyValue, req *pb.RangeRequest) bool {
 	outside := func(rev, least, most int64) bool {
 		return least != 0 && rev < least || most != 0 && rev > most
@@ -62,14 +75,16 @@ func filtered(kv *mvccpb.KeyValue, req *pb.RangeRequest) bool {
 }
 
 // sortRange sorts by the target of req. Without an order, etcd sorts ascending
-// by every target but the key.
+// by every target but the key. Keys that compare equal come in the order that
+// the algorithm leaves them in, which package sort, on which etcd relies, shares
+// with package slices.
 func sortRange(kvs []*mvccpb.KeyValue, req *pb.RangeRequest) {
 	compare := compareBy(req.GetSortTarget())
 	switch req.GetSortOrder() {
 	case pb.RangeRequest_DESCEND:
-		slices.SortStableFunc(kvs, func(a, b *mvccpb.KeyValue) int { return compare(b, a) })
+		slices.SortFunc(kvs, func(a, b *mvccpb.KeyValue) int { return compare(b, a) })
 	default:
-		slices.SortStableFunc(kvs, compare)
+		slices.SortFunc(kvs, compare)
 	}
 }
 

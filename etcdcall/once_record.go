@@ -73,6 +73,10 @@ func putOp(req *pb.PutRequest) *pb.RequestOp {
 	return &pb.RequestOp{Request: &pb.RequestOp_RequestPut{RequestPut: req}}
 }
 
+func deleteOp(req *pb.DeleteRangeRequest) *pb.RequestOp {
+	return &pb.RequestOp{Request: &pb.RequestOp_RequestDeleteRange{RequestDeleteRange: req}}
+}
+
 // found is what a slot held when a guard was false.
 type found struct {
 	record

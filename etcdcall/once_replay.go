@@ -2,6 +2,7 @@ package etcdcall
 
 import (
 	"context"
+	"maps"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
@@ -18,9 +19,10 @@ type replay struct {
 	wrapping *wrapping
 	reached  int // nested transactions numbered so far, as wrapping does
 
-	puts    []*pb.PutRequest
-	deletes []*pb.DeleteRangeRequest // those that deleted something
-	changed bool                     // by these, or by a mark
+	// writes are what the transaction has written so far, in order: its puts and
+	// marks, and the deletes that deleted something. A delete without an end may
+	// precede the put of a key in it: the server misses that overlap.
+	writes []*pb.RequestOp
 }
 
 // txn rebuilds the response of the user's transaction, of which the record
@@ -67,10 +69,11 @@ func (r *replay) op(ctx context.Context, op *pb.RequestOp) (*pb.ResponseOp, erro
 		return &pb.ResponseOp{Response: &pb.ResponseOp_ResponseDeleteRange{ResponseDeleteRange: resp}}, err
 	default:
 		nested := op.GetRequestTxn()
-		mark := r.marks[string(r.wrapping.markKey(r.reached))]
+		key := r.wrapping.markKey(r.reached)
+		mark := r.marks[string(key)]
 		r.reached++
 		resp, err := r.txn(ctx, nested, mark == markThen)
-		r.changed = true // its mark is put
+		r.writes = append(r.writes, r.wrapping.mark(key, mark))
 		return &pb.ResponseOp{Response: &pb.ResponseOp_ResponseTxn{ResponseTxn: resp}}, err
 	}
 }
@@ -78,7 +81,7 @@ func (r *replay) op(ctx context.Context, op *pb.RequestOp) (*pb.ResponseOp, erro
 // header is that of one operation: a server counts the transaction's revision
 // from its first change on.
 func (r *replay) header() *pb.ResponseHeader {
-	if r.changed {
+	if len(r.writes) > 0 {
 		return &pb.ResponseHeader{Revision: r.revision}
 	}
 	return &pb.ResponseHeader{Revision: r.revision - 1}
@@ -95,7 +98,7 @@ func (r *replay) put(ctx context.Context, req *pb.PutRequest) (*pb.PutResponse, 
 			resp.PrevKv = before[0]
 		}
 	}
-	r.puts, r.changed = append(r.puts, req), true
+	r.writes = append(r.writes, putOp(req))
 	resp.Header = r.header()
 	return resp, nil
 }
@@ -122,7 +125,7 @@ func (r *replay) deleteRange(ctx context.Context, req *pb.DeleteRangeRequest) (*
 		resp.Deleted = counted.GetCount()
 	}
 	if resp.Deleted > 0 {
-		r.deletes, r.changed = append(r.deletes, req), true
+		r.writes = append(r.writes, deleteOp(req))
 	}
 	resp.Header = r.header()
 	return resp, nil
@@ -164,19 +167,18 @@ func (r *replay) before(ctx context.Context, req *pb.RangeRequest) (*pb.RangeRes
 
 // wrote reports whether the transaction changed a key of the range so far.
 func (r *replay) wrote(req *pb.RangeRequest) bool {
-	for _, p := range r.puts {
-		if inRange(p.GetKey(), req.GetKey(), req.GetRangeEnd()) {
+	for _, w := range r.writes {
+		// A delete that was followed by the read of another range costs that
+		// read a detour, which is right all the same.
+		if p := w.GetRequestPut(); p == nil || inRange(p.GetKey(), req.GetKey(), req.GetRangeEnd()) {
 			return true
 		}
 	}
-	// A delete that was followed by the read of another range costs that read
-	// a detour, which is right all the same.
-	return len(r.deletes) > 0
+	return false
 }
 
 // view returns the keys of a range with the transaction's own changes so far,
-// sorted by key. The server lets a transaction put a key once at most, and not
-// after it deleted it.
+// sorted by key.
 func (r *replay) view(ctx context.Context, req *pb.RangeRequest) ([]*mvccpb.KeyValue, error) {
 	// A server of release 3.7 answers a range of keys only without leases.
 	bare := req.GetKeysOnly() && req.GetSortTarget() != pb.RangeRequest_VALUE
@@ -188,20 +190,19 @@ func (r *replay) view(ctx context.Context, req *pb.RangeRequest) ([]*mvccpb.KeyV
 	for _, kv := range old.GetKvs() {
 		kvs[string(kv.GetKey())] = kv
 	}
-	for _, p := range r.puts {
-		if inRange(p.GetKey(), req.GetKey(), req.GetRangeEnd()) {
+	for _, w := range r.writes {
+		if d := w.GetRequestDeleteRange(); d != nil {
+			maps.DeleteFunc(kvs, func(key string, _ *mvccpb.KeyValue) bool {
+				return inRange([]byte(key), d.GetKey(), d.GetRangeEnd())
+			})
+			continue
+		}
+		if p := w.GetRequestPut(); inRange(p.GetKey(), req.GetKey(), req.GetRangeEnd()) {
 			kv := r.written(p, kvs[string(p.GetKey())])
 			if bare {
 				kv.Lease = 0
 			}
 			kvs[string(p.GetKey())] = kv
-		}
-	}
-	for _, d := range r.deletes {
-		for key := range kvs {
-			if inRange([]byte(key), d.GetKey(), d.GetRangeEnd()) {
-				delete(kvs, key)
-			}
 		}
 	}
 	return sortedByKey(kvs), nil

@@ -81,16 +81,17 @@ func (w *wrapping) marked(ops []*pb.RequestOp) []*pb.RequestOp {
 		}
 		key := w.markKey(w.marks)
 		w.marks++
-		mark := func(m byte) *pb.RequestOp {
-			return putOp(&pb.PutRequest{Key: key, Value: []byte{m}, Lease: w.lease})
-		}
 		out[i] = txnOp(&pb.TxnRequest{
 			Compare: nested.GetCompare(),
-			Success: append(w.marked(nested.GetSuccess()), mark(markThen)),
-			Failure: append(w.marked(nested.GetFailure()), mark(markElse)),
+			Success: append(w.marked(nested.GetSuccess()), w.mark(key, markThen)),
+			Failure: append(w.marked(nested.GetFailure()), w.mark(key, markElse)),
 		})
 	}
 	return out
+}
+
+func (w *wrapping) mark(key []byte, m byte) *pb.RequestOp {
+	return putOp(&pb.PutRequest{Key: key, Value: []byte{m}, Lease: w.lease})
 }
 
 // seal builds the transaction that keeps number seq from ever being applied.

@@ -80,8 +80,7 @@ func (w *onceWriter) deleteRange(ctx context.Context, req *pb.DeleteRangeRequest
 	if !w.once.wanted(ctx) {
 		return w.blind.deleteRange(ctx, req)
 	}
-	op := &pb.RequestOp{Request: &pb.RequestOp_RequestDeleteRange{RequestDeleteRange: req}}
-	resp, err := w.single(ctx, pb.KV_DeleteRange_FullMethodName, op)
+	resp, err := w.single(ctx, pb.KV_DeleteRange_FullMethodName, deleteOp(req))
 	if err != nil {
 		return nil, err
 	}

@@ -31,6 +31,7 @@ type subscription struct {
 	next     int64 // the revision to resume at
 	seen     int64 // the highest revision known to be in the store
 	cluster  uint64
+	doubts   int  // servers met that were behind seen, while that is being verified
 	fresh    bool // the watch begins now and no server has accepted it yet
 	unproved bool // progress up to bound may be older than the watch
 	bound    int64

@@ -69,8 +69,7 @@ func (s *watchStream) accepted(sub *subscription, h *pb.ResponseHeader) {
 	sub.bound = h.GetRevision()
 	switch {
 	case sub.seen > h.GetRevision():
-		seen := sub.seen
-		s.mux.running.Go(func() { s.verify(sub, seen) })
+		s.doubt(sub)
 	case sub.seen == 0 && sub.next > h.GetRevision()+1 && s.key.alone == 0:
 		s.drop(sub)
 		delete(s.subs, sub)

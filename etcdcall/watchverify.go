@@ -2,7 +2,6 @@ package etcdcall
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -16,10 +15,12 @@ import (
 // server that hears from no quorum ceases to lead within the time of an
 // election, which is a second by default. So what one read finds is believed
 // when all others find it that are made in the time after it: verifyReads with
-// pauses that begin with verifyPause and double.
+// pauses that begin with verifyPause and double. A read that fails finds nothing;
+// it is made again, in the end each verifyAgain.
 const (
 	verifyReads = 5
 	verifyPause = 100 * time.Millisecond
+	verifyAgain = 10 * time.Second
 )
 
 // behindError is a linearizable read that is behind what a watch has seen.
@@ -41,14 +42,28 @@ func (e *foreignError) Error() string {
 	return fmt.Sprintf("etcdcall: the watch began on cluster %x, cluster %x answers now", e.before, e.now)
 }
 
+// doubt has it found out whether the store still has what sub has seen, by one
+// verification at a time. The caller holds s.mu.
+func (s *watchStream) doubt(sub *subscription) {
+	if sub.doubts++; sub.doubts == 1 {
+		s.beginVerify(sub)
+	}
+}
+
+func (s *watchStream) beginVerify(sub *subscription) {
+	doubts, seen := sub.doubts, sub.seen
+	s.mux.running.Go(func() { s.settle(sub, doubts, s.verify(sub, seen)) })
+}
+
 // verify finds out whether a server that is behind what the watch has seen only
-// lags, or whether that is no longer in the store. If the reads fail, nothing is
-// known, and the next stream asks again.
-func (s *watchStream) verify(sub *subscription, seen int64) {
+// lags, or whether that is no longer in the store: then it returns how that
+// shows, a *behindError or a *foreignError. It goes on until it knows or the
+// watch ends.
+func (s *watchStream) verify(sub *subscription, seen int64) error {
 	ctx, cancel := context.WithCancel(s.mux.led(sub.ctx))
 	defer cancel()
 	defer context.AfterFunc(s.ctx, cancel)()
-	err := reprise.Invoke(ctx, func(ctx context.Context, _ reprise.CallSettings) error {
+	return reprise.Invoke(ctx, func(ctx context.Context, _ reprise.CallSettings) error {
 		h, err := s.mux.read(ctx, string(sub.key))
 		switch {
 		case err != nil:
@@ -59,25 +74,46 @@ func (s *watchStream) verify(sub *subscription, seen int64) {
 			return &behindError{seen: seen, read: h.GetRevision(), member: h.GetMemberId()}
 		}
 		return nil
-	}, reprise.WithMaxAttempts(verifyReads), reprise.WithRetry(func() reprise.Retryer {
-		pauses := reprise.Backoff{Initial: verifyPause, Max: time.Second, Multiplier: 2, Jitter: reprise.JitterNone}
-		return reprise.OnErrorFunc(pauses, isBehind)
-	}))
-	if behind, ok := errors.AsType[*behindError](err); ok {
-		s.restored(sub, behind)
-	} else if foreign, ok := errors.AsType[*foreignError](err); ok {
-		s.restored(sub, foreign)
+	}, reprise.WithRetry(func() reprise.Retryer { return newVerification() }))
+}
+
+// settle ends a verification that was begun after so many doubts. Those that
+// came meanwhile, it may have read too early to settle.
+func (s *watchStream) settle(sub *subscription, doubts int, found error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case found != nil && refused(found):
+		s.fail(sub, &WatchError{Reason: WatchRestored, Revision: sub.complete(), Err: found})
+	case found == nil && sub.doubts > doubts:
+		s.beginVerify(sub)
+	default:
+		sub.doubts = 0
 	}
 }
 
-func isBehind(err error) bool {
-	_, ok := errors.AsType[*behindError](err)
-	return ok
+// verification is the Retryer of verify.
+type verification struct {
+	behind        int // reads that were
+	pauses, again reprise.Backoff
 }
 
-// restored breaks a watch whose store is not the one it was.
-func (s *watchStream) restored(sub *subscription, why error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.fail(sub, &WatchError{Reason: WatchRestored, Revision: sub.complete(), Err: why})
+func newVerification() *verification {
+	return &verification{
+		pauses: reprise.Backoff{Initial: verifyPause, Max: time.Second, Multiplier: 2, Jitter: reprise.JitterNone},
+		again:  reprise.Backoff{Initial: verifyPause, Max: verifyAgain, Multiplier: 2},
+	}
+}
+
+// Retry implements reprise.Retryer.
+func (v *verification) Retry(err error) (time.Duration, bool) {
+	switch err.(type) { //nolint:errorlint // what verify returned
+	case *foreignError:
+		return 0, false
+	case *behindError:
+		v.behind++
+		return v.pauses.Pause(), v.behind < verifyReads
+	default:
+		return v.again.Pause(), true
+	}
 }

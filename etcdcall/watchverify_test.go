@@ -12,57 +12,68 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
+// of is what a member of a cluster says at a revision.
+func of(cluster uint64, rev int64) *pb.ResponseHeader {
+	return &pb.ResponseHeader{ClusterId: cluster, MemberId: 0xabc, Revision: rev}
+}
+
+// doubtfulStream is a watchStream on which nothing is sent, with one watch that
+// has seen revision 20 of cluster 1 and that no server has accepted since. read
+// answers its reads.
+func doubtfulStream(ctx context.Context, read func() (*pb.ResponseHeader, error)) (*watchStream, *subscription) {
+	m := newWatchMux(nil, watchSettings{buffer: 1 << 20}, nil, func(context.Context, string) (*pb.ResponseHeader, error) { return read() })
+	s := newWatchStream(context.Background(), m, streamKey{})
+	m.streams[s.key] = s
+	s.open()
+	sub := newSubscription(ctx, clientv3.OpWatch("key", clientv3.WithRev(21)), 1<<20)
+	sub.seen, sub.cluster = 20, 1
+	s.add(sub)
+	sub.hook()
+	return s, sub
+}
+
+// accept lets a server accept the watch that was asked for last.
+func (s *watchStream) accept(t *testing.T, at *pb.ResponseHeader) {
+	t.Helper()
+	if err := s.handle(&pb.WatchResponse{Created: true, WatchId: s.lastID, Header: at}); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // TestAServerThatIsBehindIsDoubtedUntilReadsAgree resumes a watch that has seen
 // revision 20 on a server that is at 10.
 func TestAServerThatIsBehindIsDoubtedUntilReadsAgree(t *testing.T) {
 	t.Parallel()
-	of := func(cluster uint64, rev int64) *pb.ResponseHeader {
-		return &pb.ResponseHeader{ClusterId: cluster, MemberId: 0xabc, Revision: rev}
-	}
-	down := errors.New("down")
 	for name, test := range map[string]struct {
-		reads []any // what they answer, the last one from then on
+		reads []*pb.ResponseHeader // what they answer, the last one from then on
 		made  int
 		took  time.Duration
 		want  string // of the error; empty if the watch goes on
 	}{
-		"it lags":                       {reads: []any{of(1, 20)}, made: 1},
-		"it lags, and writes go on":     {reads: []any{of(1, 30)}, made: 1},
-		"a read was stale":              {reads: []any{of(1, 19), of(1, 20)}, made: 2, took: 100 * time.Millisecond},
-		"all reads but one were stale":  {reads: []any{of(1, 19), of(1, 19), of(1, 19), of(1, 19), of(1, 20)}, made: 5, took: 1500 * time.Millisecond},
-		"the store went back":           {reads: []any{of(1, 19)}, made: 5, took: 1500 * time.Millisecond, want: "revision 20 was seen, a linearizable read of member abc is of revision 19"},
-		"the store is another":          {reads: []any{of(2, 30)}, made: 1, want: "began on cluster 1, cluster 2 answers now"},
-		"another store, seen too late":  {reads: []any{of(1, 19), of(2, 19)}, made: 2, took: 100 * time.Millisecond, want: "cluster 2"},
-		"nobody can be asked":           {reads: []any{down}, made: 1},
-		"nobody can be asked any more":  {reads: []any{of(1, 19), down}, made: 2, took: 100 * time.Millisecond},
+		"it lags":                       {reads: []*pb.ResponseHeader{of(1, 20)}, made: 1},
+		"it lags, and writes go on":     {reads: []*pb.ResponseHeader{of(1, 30)}, made: 1},
+		"a read was stale":              {reads: []*pb.ResponseHeader{of(1, 19), of(1, 20)}, made: 2, took: 100 * time.Millisecond},
+		"all reads but one were stale":  {reads: []*pb.ResponseHeader{of(1, 19), of(1, 19), of(1, 19), of(1, 19), of(1, 20)}, made: 5, took: 1500 * time.Millisecond},
+		"the store went back":           {reads: []*pb.ResponseHeader{of(1, 19)}, made: 5, took: 1500 * time.Millisecond, want: "revision 20 was seen, a linearizable read of member abc is of revision 19"},
+		"the store is another":          {reads: []*pb.ResponseHeader{of(2, 30)}, made: 1, want: "began on cluster 1, cluster 2 answers now"},
+		"another store, seen too late":  {reads: []*pb.ResponseHeader{of(1, 19), of(2, 19)}, made: 2, took: 100 * time.Millisecond, want: "cluster 2"},
 		"the server is at the revision": {made: 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				began, last, made := time.Now(), time.Now(), 0
-				m := newWatchMux(nil, watchSettings{buffer: 1 << 20}, nil, func(context.Context, string) (*pb.ResponseHeader, error) {
+				s, sub := doubtfulStream(t.Context(), func() (*pb.ResponseHeader, error) {
 					answer := test.reads[min(made, len(test.reads)-1)]
 					last, made = time.Now(), made+1
-					if err, ok := answer.(error); ok {
-						return nil, err
-					}
-					return answer.(*pb.ResponseHeader), nil
+					return answer, nil
 				})
-				s := newWatchStream(t.Context(), m, streamKey{})
-				m.streams[s.key] = s
-				s.open()
-				sub := newSubscription(t.Context(), clientv3.OpWatch("key", clientv3.WithRev(21)), 1<<20)
-				sub.seen, sub.cluster = 20, 1
-				s.add(sub)
 				at := of(1, 10)
 				if test.reads == nil {
 					at = of(1, 20)
 				}
-				if err := s.handle(&pb.WatchResponse{Created: true, WatchId: s.lastID, Header: at}); err != nil {
-					t.Fatal(err)
-				}
-				m.running.Wait()
+				s.accept(t, at)
+				s.mux.running.Wait()
 				if made != test.made || last.Sub(began) != test.took {
 					t.Errorf("%d reads were made within %v, want %d within %v", made, last.Sub(began), test.made, test.took)
 				}
@@ -77,6 +88,118 @@ func TestAServerThatIsBehindIsDoubtedUntilReadsAgree(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestADoubtOutlivesReadsThatFail: no other stream is opened that would ask.
+func TestADoubtOutlivesReadsThatFail(t *testing.T) {
+	t.Parallel()
+	down := errors.New("down")
+	for name, test := range map[string]struct {
+		up     *pb.ResponseHeader // what all reads answer but those that fail
+		failed func(n int) bool   // whether the n-th does, from 1 on
+		made   int
+		broken bool
+	}{
+		"the store went back":                  {up: of(1, 19), failed: func(n int) bool { return n <= 20 }, made: 25, broken: true},
+		"the store went back, some reads fail": {up: of(1, 19), failed: func(n int) bool { return n%2 == 0 }, made: 9, broken: true},
+		"the store is another":                 {up: of(2, 30), failed: func(n int) bool { return n <= 20 }, made: 21, broken: true},
+		"it only lagged":                       {up: of(1, 20), failed: func(n int) bool { return n <= 20 }, made: 21},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				made := 0
+				s, sub := doubtfulStream(t.Context(), func() (*pb.ResponseHeader, error) {
+					if made++; test.failed(made) {
+						return nil, down
+					}
+					return test.up, nil
+				})
+				s.accept(t, of(1, 10))
+				s.mux.running.Wait()
+				broken, _ := errors.AsType[*WatchError](sub.ended())
+				if made != test.made || test.broken != (broken != nil && broken.Reason == WatchRestored) {
+					t.Errorf("after %d reads, want %d, it ended with %v", made, test.made, sub.ended())
+				}
+			})
+		})
+	}
+}
+
+// TestADoubtEndsWithItsWatch: until then it asks some times a minute.
+func TestADoubtEndsWithItsWatch(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		const life = time.Hour
+		ctx, cancel := context.WithTimeout(t.Context(), life)
+		defer cancel()
+		made := 0
+		s, sub := doubtfulStream(ctx, func() (*pb.ResponseHeader, error) {
+			made++
+			return nil, errors.New("down")
+		})
+		s.accept(t, of(1, 10))
+		s.mux.running.Wait()
+		if least := int(life / verifyAgain); made < least || made > 4*least {
+			t.Errorf("%d reads within %v", made, life)
+		}
+		<-ctx.Done()
+		synctest.Wait()
+		if err := sub.ended(); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("it ended with %v", err)
+		}
+	})
+}
+
+// TestAWatchThatEndsBeforeAllReadsAgreeIsNotBroken: all of them take 1.5 s.
+func TestAWatchThatEndsBeforeAllReadsAgreeIsNotBroken(t *testing.T) {
+	t.Parallel()
+	for _, life := range []time.Duration{50 * time.Millisecond, 250 * time.Millisecond, 1400 * time.Millisecond} {
+		synctest.Test(t, func(t *testing.T) {
+			ctx, cancel := context.WithTimeout(t.Context(), life)
+			defer cancel()
+			s, sub := doubtfulStream(ctx, func() (*pb.ResponseHeader, error) { return of(1, 19), nil })
+			s.accept(t, of(1, 10))
+			<-sub.done
+			if err := sub.ended(); !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("with %v to live, it ended with %v", life, err)
+			}
+		})
+	}
+}
+
+// TestADoubtThatRisesWhileAnotherIsSettledIsSettledToo: the store goes back
+// after it has answered the read of the first.
+func TestADoubtThatRisesWhileAnotherIsSettledIsSettledToo(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		made, under, most := 0, 0, 0
+		s, sub := doubtfulStream(t.Context(), func() (*pb.ResponseHeader, error) {
+			made++
+			under++
+			most = max(most, under)
+			defer func() { under-- }()
+			if made > 1 {
+				return of(1, 19), nil
+			}
+			time.Sleep(time.Second)
+			return of(1, 20), nil
+		})
+		s.accept(t, of(1, 10))
+		for range 3 {
+			synctest.Wait()
+			s.close()
+			s.open()
+			s.accept(t, of(1, 10))
+		}
+		s.mux.running.Wait()
+		if broken, ok := errors.AsType[*WatchError](sub.ended()); !ok || broken.Reason != WatchRestored {
+			t.Errorf("it ended with %v", sub.ended())
+		}
+		if made != 1+verifyReads || most != 1 {
+			t.Errorf("%d reads were made, %d of them at a time; want %d one by one", made, most, 1+verifyReads)
+		}
+	})
 }
 
 func TestAWatchBreaksAtOnceWhenAnotherClusterAcceptsIt(t *testing.T) {

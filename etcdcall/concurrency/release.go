@@ -19,20 +19,17 @@ const (
 	absent                     // no key, perhaps since an attempt without an answer has deleted it
 )
 
-// release deletes the key of c, and nothing but that key: one of the same name
-// that was created later stays.
+// release deletes the key of c that was created at revision rev, and nothing but
+// that key: one of the same name that was created later stays, even if the request
+// is applied later than that.
 //
 // The comparison holds for a missing key too, so that no client takes it for a
 // guard and bounds the attempt a second time; see timed.
-func (c *claim) release(ctx context.Context) (finding, *pb.ResponseHeader, error) {
-	own := created(c.key, pb.Compare_LESS, c.rev+1)
-	if c.rev == 0 {
-		own = created(c.key, pb.Compare_GREATER, 0)
-	}
+func (c *claim) release(ctx context.Context, rev int64) (finding, *pb.ResponseHeader, error) {
 	attempts := 0
 	resp, err := repeatable(ctx, func(ctx context.Context) (*v3.TxnResponse, error) {
 		attempts++
-		return c.client().Txn(ctx).If(own).Then(v3.OpDelete(c.key)).Commit()
+		return c.client().Txn(ctx).If(created(c.key, pb.Compare_LESS, rev+1)).Then(v3.OpDelete(c.key)).Commit()
 	})
 	switch {
 	case err != nil:
@@ -55,7 +52,7 @@ func (c *claim) giveBack(ctx context.Context) (*pb.ResponseHeader, error) {
 		c.retire()
 		return nil, lost
 	}
-	found, header, err := c.release(ctx)
+	found, header, err := c.release(ctx, c.rev)
 	if err != nil {
 		c.abandon()
 		return nil, err
@@ -72,12 +69,20 @@ func (c *claim) giveBack(ctx context.Context) (*pb.ResponseHeader, error) {
 func (c *claim) abandon() {
 	c.give()
 	c.inBackground(func(ctx context.Context) {
-		_, _, err := c.release(c.term.ctx)
-		if err == nil {
+		if c.withdraw() == nil {
 			c.lookOut(ctx)
 		}
 		c.vacate()
 	})
+}
+
+// withdraw deletes the key of c, if there is one.
+func (c *claim) withdraw() error {
+	if c.rev == 0 {
+		return c.clear(c.term.ctx)
+	}
+	_, _, err := c.release(c.term.ctx, c.rev)
+	return err
 }
 
 // retire ends the use of the key of c, which is gone.
@@ -100,24 +105,25 @@ func (c *claim) lookOut(ctx context.Context) {
 		return
 	}
 	_ = reprise.Invoke(ctx, func(ctx context.Context, _ reprise.CallSettings) error {
-		return errors.Join(errNotYet, c.deleteLate(ctx))
+		return errors.Join(errNotYet, c.clear(ctx))
 	}, reprise.WithMaxElapsed(lateness), reprise.WithRetry(func() reprise.Retryer {
 		return reprise.OnErrorFunc(lookouts, func(error) bool { return true })
 	}))
 	c.uncertain = ctx.Err() != nil
 }
 
-// deleteLate deletes the key if it is there, as it was seen: a deletion that is
-// applied late itself must not take the key of the next claim with this name.
-func (c *claim) deleteLate(ctx context.Context) error {
-	seen, err := c.client().Get(ctx, c.key)
-	if err != nil || len(seen.Kvs) == 0 {
+// clear deletes the key of c, whose revision is not known, as it finds it. To
+// delete it by its name alone could take the key of the next claim. A deletion
+// that has begun does not end with ctx: the next claim could find the key that it
+// is about to delete, and take it for its own.
+func (c *claim) clear(ctx context.Context) error {
+	found, err := repeatable(ctx, func(ctx context.Context) (*v3.GetResponse, error) {
+		return c.client().Get(ctx, c.key, v3.WithKeysOnly())
+	})
+	if err != nil || len(found.Kvs) == 0 {
 		return err
 	}
-	own := created(c.key, pb.Compare_LESS, seen.Kvs[0].CreateRevision+1)
-	_, err = repeatable(ctx, func(ctx context.Context) (*v3.TxnResponse, error) {
-		return c.client().Txn(ctx).If(own).Then(v3.OpDelete(c.key)).Commit()
-	})
+	_, _, err = c.release(c.term.ctx, found.Kvs[0].CreateRevision)
 	return err
 }
 
@@ -154,7 +160,8 @@ func (c *claim) inBackground(task func(ctx context.Context)) {
 }
 
 // settled waits until nothing is done for the claim in the background any more.
-// To look out for a key that comes late is not waited for.
+// To look out for a key that comes late is not waited for, but the deletion of
+// one that came is.
 func (c *claim) settled(ctx context.Context) error {
 	if c.work == nil {
 		return nil

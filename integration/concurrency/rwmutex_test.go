@@ -69,23 +69,33 @@ func TestReadersAndWritersNeverMeet(t *testing.T) {
 	)
 	for i := range 6 {
 		m := concurrency.NewRWMutex(session(t, newClient(t, c)), "lock")
+		read := func() {
+			if readers.Add(1); writers.Load() != 0 {
+				t.Error("a reader beside a writer")
+			}
+			readers.Add(-1)
+		}
+		write := func() {
+			if writers.Add(1) != 1 || readers.Load() != 0 {
+				t.Errorf("%d writers and %d readers", writers.Load(), readers.Load())
+			}
+			writers.Add(-1)
+		}
+		lock, use, unlock := m.RLock, read, m.RUnlock
+		if i%3 == 0 {
+			lock, use, unlock = m.Lock, write, m.Unlock
+		}
 		wg.Go(func() {
 			for range 20 {
-				if i%3 == 0 {
-					must(t, m.Lock(soon(t)))
-					if writers.Add(1) != 1 || readers.Load() != 0 {
-						t.Errorf("%d writers and %d readers", writers.Load(), readers.Load())
-					}
-					writers.Add(-1)
-					must(t, m.Unlock(soon(t)))
-					continue
+				if err := lock(soon(t)); err != nil {
+					t.Error(err)
+					return
 				}
-				must(t, m.RLock(soon(t)))
-				if readers.Add(1); writers.Load() != 0 {
-					t.Error("a reader beside a writer")
+				use()
+				if err := unlock(soon(t)); err != nil {
+					t.Error(err)
+					return
 				}
-				readers.Add(-1)
-				must(t, m.RUnlock(soon(t)))
 			}
 		})
 	}

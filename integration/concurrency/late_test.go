@@ -1,0 +1,110 @@
+package concurrency_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/reprise-go/reprise/etcdcall/concurrency"
+	"github.com/reprise-go/reprise/integration/etcdtest"
+)
+
+// quit begins a candidacy and gives it up while the request to create its key is
+// on its way still. That comes when it is let through.
+func quit(t *testing.T, g *gate, e *concurrency.Election) (creation *hold) {
+	t.Helper()
+	creation = g.hold(t, 1, puts)
+	ctx, giveUp := context.WithCancel(soon(t))
+	defer giveUp()
+	done := make(chan error, 1)
+	go func() { done <- e.Campaign(ctx, "one") }()
+	creation.await(t, "the candidacy")
+	giveUp()
+	if err := <-done; !errors.Is(err, context.Canceled) {
+		t.Fatalf("Campaign: %v", err)
+	}
+	return creation
+}
+
+// lookedFor waits until a key that may come late has been looked for, and was not
+// there.
+func lookedFor(t *testing.T, g *gate) {
+	t.Helper()
+	for range 3 {
+		h := g.hold(t, 1, func(req any) bool { return reads(req) || deletes(req) })
+		h.await(t, "the look-out")
+		g.let(h)
+	}
+}
+
+// TestADeletionThatComesLateLeavesTheNextCandidacyAlone has the request to delete
+// the key of a candidacy that was given up arrive when the next candidacy, which
+// has a key of the same name, is the leader's.
+func TestADeletionThatComesLateLeavesTheNextCandidacyAlone(t *testing.T) {
+	t.Parallel()
+	for name, before := range map[string]func(t *testing.T, g *gate){
+		"of a candidate who gives up":   func(*testing.T, *gate) {},
+		"of one who looks out for keys": lookedFor,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var g gate
+			c := etcdtest.New(t, g.option())
+			e := concurrency.NewElection(session(t, newClient(t, c)), "election")
+			creation := quit(t, &g, e)
+			before(t, &g)
+			deletion := g.hold(t, 1, deletes)
+			g.let(creation)
+			deletion.await(t, "the deletion")
+			// Its answer is lost, so that it is sent again.
+			c.Member(0).ClientLink().Reset()
+			until(t, "the key to go", func() bool { return len(keys(t, c, "election/")) == 0 })
+			must(t, e.Campaign(soon(t), "two"))
+			g.let(deletion)
+			if err := e.Proclaim(soon(t), "still two"); err != nil {
+				t.Errorf("a late request has ended the leadership: %v", err)
+			}
+		})
+	}
+}
+
+// TestACandidateDoesNotTakeOverAKeyThatIsBeingDeleted has a candidate come back
+// while the deletion of the key of its last candidacy is on its way.
+func TestACandidateDoesNotTakeOverAKeyThatIsBeingDeleted(t *testing.T) {
+	t.Parallel()
+	for name, leave := range map[string]func(t *testing.T, g *gate, e *concurrency.Election) (deletion *hold){
+		"that came late": func(t *testing.T, g *gate, e *concurrency.Election) *hold {
+			creation := quit(t, g, e)
+			lookedFor(t, g)
+			deletion := g.hold(t, -1, deletes)
+			g.let(creation)
+			return deletion
+		},
+		"of the last leader": func(t *testing.T, g *gate, e *concurrency.Election) *hold {
+			must(t, e.Campaign(soon(t), "one"))
+			deletion := g.hold(t, -1, deletes)
+			if err := e.Resign(within(t, 100*time.Millisecond)); !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("Resign: %v", err)
+			}
+			return deletion
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var g gate
+			c := etcdtest.New(t, g.option())
+			e := concurrency.NewElection(session(t, newClient(t, c)), "election")
+			deletion := leave(t, &g, e)
+			deletion.await(t, "the deletion")
+			if err := e.Campaign(within(t, 300*time.Millisecond), "two"); !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("Campaign while the last candidacy is on its way out: %v", err)
+			}
+			g.let(deletion)
+			must(t, e.Campaign(soon(t), "two"))
+			if err := e.Proclaim(soon(t), "still two"); err != nil {
+				t.Errorf("the leadership did not last: %v", err)
+			}
+		})
+	}
+}
