@@ -38,11 +38,17 @@ type HedgePolicy struct {
 //
 // Each attempt has its own reply and its own targets of [grpc.Header],
 // [grpc.Trailer] and [grpc.Peer]; those that the caller passed receive what
-// the winner brought. The losers are cancelled, and Call returns when they
-// have, which gRPC stubs do at once.
+// the winner brought, or the last attempt to end if all have failed. The losers
+// are cancelled, and Call returns when they have, which gRPC stubs do at once.
 //
 // The throttle of the call is asked before each attempt but the first
-// ([WithThrottle]); server advice is heeded under [WithPushback].
+// ([WithThrottle]); server advice is heeded under [WithPushback]; no attempt is
+// started after the time of [WithMaxElapsed].
+//
+// The attempts run in goroutines of their own. When one of them panics, the
+// others are cancelled, and Call panics with a [*PanicError] when they have
+// returned; when one calls [runtime.Goexit], as the FailNow of a test does, Call
+// does so too. This holds also for a loser.
 func WithHedge(p HedgePolicy) CallOption {
 	h := &hedgePolicy{limit: min(p.MaxAttempts, mostHedged), delay: max(p.Delay, 0)}
 	if h.limit <= 0 {
@@ -85,20 +91,25 @@ type hedge struct {
 	results chan hedgeResult
 	started int
 	running int
-	sealed  bool // no more attempts: the server said so
+	latest  int    // the attempt that ended last, -1 before
+	advice  advice // of that attempt
+	sealed  bool   // no more attempts: the server said so
+	death   *death // of the first attempt that did not return
 }
 
 type hedgeResult struct {
 	index int
 	outcome
+	death *death // nil if the attempt returned
 }
 
 // hedgeCall makes the attempts of a hedged call. call makes attempt i, from 0;
-// the calls run concurrently. It returns which attempt won. All calls have
-// returned when it does.
+// the calls run concurrently. It returns which attempt ended last before the
+// call was decided, that is the winner of a success, and -1 if none was made.
+// All calls have returned when it does.
 func hedgeCall(
 	ctx context.Context, cs CallSettings, call func(ctx context.Context, cs CallSettings, i int) error,
-) (winner int, err error) {
+) (latest int, err error) {
 	ctx = cs.observedCall(ctx)
 	var cancel context.CancelFunc
 	if cs.Timeout > 0 {
@@ -108,55 +119,58 @@ func hedgeCall(
 	}
 	defer cancel()
 	if refused := admitFirst(ctx, &cs); refused != nil {
-		return 0, refused
+		return -1, refused
 	}
-	h := &hedge{policy: cs.rare.hedge, cs: cs, call: call}
+	h := &hedge{policy: cs.rare.hedge, cs: cs, call: call, latest: -1}
 	if cs.MaxAttempts > 0 && cs.MaxAttempts < h.policy.limit {
 		h.policy = &hedgePolicy{limit: cs.MaxAttempts, delay: h.policy.delay, nonFatal: h.policy.nonFatal}
 	}
 	h.results = make(chan hedgeResult, h.policy.limit)
 	h.began = time.Now()
-	winner, err = h.run(ctx)
-	h.cs.Attempt = h.started
-	h.observeEnd(ctx, &h.cs, err)
-	cancel()
-	decided := reasonOf(err) == 0 // by an answer, which says nothing against the losers
-	for ; h.running > 0; h.running-- {
-		<-h.results
-		if decided {
-			declined(cs.Throttle, nil)
-		}
+	err = h.run(ctx)
+	if h.death == nil {
+		h.cs.Attempt = h.started
+		h.observeEnd(ctx, &h.cs, err)
 	}
-	return winner, err
+	cancel()
+	h.drain()
+	if h.death != nil {
+		h.death.repeat()
+	}
+	return h.latest, err
 }
 
 // run starts attempts and takes their results until the call is decided.
-func (h *hedge) run(ctx context.Context) (winner int, err error) {
+func (h *hedge) run(ctx context.Context) error {
 	h.start(ctx)
 	timer := time.NewTimer(h.policy.delay)
 	defer timer.Stop()
 	for {
 		select {
 		case <-ctx.Done():
-			return 0, h.ended(ctx)
+			return h.expire(ctx)
 		case <-timer.C:
+			if spent(ctx) {
+				return h.expire(ctx)
+			}
 			started := h.startNext(ctx)
 			if h.running == 0 {
-				return 0, h.refused(ctx, h.cs.Throttle)
+				return h.refused(ctx, h.cs.Throttle)
 			}
 			// Without a delay, a refused attempt waits for a result.
 			if !h.full() && (started || h.policy.delay > 0) {
 				timer.Reset(h.policy.delay)
 			}
 		case r := <-h.results:
-			h.running--
-			if r.err == nil {
-				succeeded(h.cs.Throttle)
-				return r.index, nil
+			if decided, err := h.take(ctx, &r); decided {
+				return err
 			}
-			wait, over := h.failed(ctx, &r)
+			if spent(ctx) {
+				return h.expire(ctx)
+			}
+			wait, over := h.next(ctx)
 			if over != nil {
-				return 0, over
+				return over
 			}
 			if !h.full() {
 				timer.Reset(wait)
@@ -165,43 +179,68 @@ func (h *hedge) run(ctx context.Context) (winner int, err error) {
 	}
 }
 
-// failed decides what follows the failure r: the error of the call, or how
-// long to wait before the next attempt starts.
-func (h *hedge) failed(ctx context.Context, r *hedgeResult) (wait time.Duration, over error) {
+// take takes the result of an attempt. It reports whether the call is decided,
+// and the error that it then has.
+func (h *hedge) take(ctx context.Context, r *hedgeResult) (decided bool, err error) {
+	h.running--
+	if r.death != nil {
+		h.death = r.death
+		return true, nil
+	}
+	h.latest = r.index
+	if r.err == nil {
+		succeeded(h.cs.Throttle)
+		return true, nil
+	}
 	h.now = time.Now()
 	h.record(r.index+1, &r.outcome, h.now, 0)
-	advice := h.cs.advice(r.err, r.trailer)
+	h.advice = h.cs.advice(r.err, r.trailer)
+	h.sealed = h.sealed || h.advice.stop
 	c, ok := codeOf(r.err)
 	nonFatal := ok && h.policy.nonFatal.has(c)
-	if advice.stop {
-		h.sealed = true
+	h.cs.countFailure(ctx, r.err, nonFatal || h.advice.stop)
+	if nonFatal || spent(ctx) && isContextual(r.err) {
+		return false, nil
 	}
-	h.cs.countFailure(ctx, r.err, nonFatal || advice.stop)
-	switch {
-	case spent(ctx) && isContextual(r.err):
-		return 0, h.ended(ctx)
-	case !nonFatal:
-		return 0, r.err
+	return true, r.err
+}
+
+// expire ends a call whose context is spent, as the attempts that are under way
+// still decide: one of them may have been answered in time.
+func (h *hedge) expire(ctx context.Context) error {
+	for h.running > 0 {
+		r := <-h.results
+		if decided, err := h.take(ctx, &r); decided {
+			return err
+		}
 	}
-	wait, _ = advice.apply(0, nil)
+	return h.ended(ctx)
+}
+
+// next decides what follows the failure of the latest attempt: the error of
+// the call, or how long to wait before the next attempt starts.
+func (h *hedge) next(ctx context.Context) (wait time.Duration, over error) {
+	wait, _ = h.advice.apply(0, nil)
 	h.last().Pause = wait
-	admitted := true
-	if wait == 0 {
-		// A6: the next hedge is sent at once, then the delay resumes.
-		admitted = h.startNext(ctx)
-		wait = h.policy.delay
-	}
-	if h.running > 0 {
+	// A6: without advice, the next hedge is sent at once, then the delay resumes.
+	admitted := wait > 0 || h.startNext(ctx)
+	switch {
+	case h.running > 0 && wait == 0:
+		return h.policy.delay, nil
+	case h.running > 0:
 		return wait, nil
 	}
 	switch {
 	case h.sealed:
 		return 0, h.stopped(ReasonPushback)
-	case h.full():
+	case h.started >= h.policy.limit:
 		return 0, h.stopped(ReasonAttempts)
+	case h.late(wait):
+		return 0, h.stopped(ReasonElapsed)
 	case !admitted || !h.admitted():
 		return 0, h.refused(ctx, h.cs.Throttle)
 	}
+	unsent(h.cs.Throttle, h.now) // it is asked again when the attempt starts
 	if deadline, ok := ctx.Deadline(); ok && wait >= deadline.Sub(h.now) {
 		return 0, h.stopped(ReasonDeadline)
 	}
@@ -209,7 +248,15 @@ func (h *hedge) failed(ctx context.Context, r *hedgeResult) (wait time.Duration,
 }
 
 // full reports whether the call starts no further attempt.
-func (h *hedge) full() bool { return h.sealed || h.started >= h.policy.limit }
+func (h *hedge) full() bool {
+	return h.sealed || h.started >= h.policy.limit || h.late(0)
+}
+
+// late reports whether the time of WithMaxElapsed is over after wait.
+func (h *hedge) late(wait time.Duration) bool {
+	limit := h.cs.rare.maxElapsed
+	return limit > 0 && wait >= limit-time.Since(h.began)
+}
 
 func (h *hedge) admitted() bool {
 	return h.cs.Throttle == nil || h.cs.Throttle.Admit(h.started+1)
@@ -236,10 +283,31 @@ func (h *hedge) start(ctx context.Context) {
 		ctx = &attemptContext{Context: ctx, number: cs.Attempt}
 	}
 	go func() {
-		h.results <- hedgeResult{i, attempt(ctx, cs, func(ctx context.Context, cs CallSettings) error {
+		r := hedgeResult{index: i, death: new(death)} // unless it returns
+		defer func() {
+			if r.death != nil {
+				r.death.note(recover())
+			}
+			h.results <- r
+		}()
+		start := time.Now()
+		r.outcome = attempt(ctx, cs, func(ctx context.Context, cs CallSettings) error {
 			return h.call(ctx, cs, i)
-		})}
+		})
+		r.start, r.death = start, nil
 	}()
+}
+
+// drain waits for the attempts that were under way when the call was decided.
+// That says nothing against them.
+func (h *hedge) drain() {
+	for ; h.running > 0; h.running-- {
+		r := <-h.results
+		if h.death == nil {
+			h.death = r.death
+		}
+		declined(h.cs.Throttle, nil)
+	}
 }
 
 // targets are the places of one hedged attempt for what gRPC reports beside
@@ -269,7 +337,7 @@ func (t *targets) redirect(opts []grpc.CallOption, n int) []grpc.CallOption {
 	return own
 }
 
-// deliver copies t, the targets of the winner, to those of the caller.
+// deliver copies t, the targets of the deciding attempt, to those of the caller.
 func (t *targets) deliver(opts []grpc.CallOption) {
 	for _, opt := range opts {
 		switch o := opt.(type) {
@@ -299,16 +367,16 @@ func (u *Unary[Req, Resp]) callHedged(ctx context.Context, req *Req, cs CallSett
 		resp *Resp
 	}
 	answers := make([]answer, cs.rare.hedge.limit)
-	winner, err := hedgeCall(ctx, cs, func(ctx context.Context, own CallSettings, i int) (err error) {
+	latest, err := hedgeCall(ctx, cs, func(ctx context.Context, own CallSettings, i int) (err error) {
 		a := &answers[i]
 		a.resp, err = u.stub(ctx, req, a.redirect(own.GRPC, len(cs.GRPC))...)
 		return err
 	})
-	finish(cs.GRPC, err)
-	if err != nil {
-		return nil, err
+	var resp *Resp
+	if latest >= 0 {
+		answers[latest].deliver(cs.GRPC)
+		resp = answers[latest].resp
 	}
-	a := &answers[winner]
-	a.deliver(cs.GRPC)
-	return a.resp, nil
+	finish(cs.GRPC, err)
+	return resp, err
 }

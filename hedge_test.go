@@ -75,7 +75,10 @@ func TestHedging(t *testing.T) {
 		"pushback no starts no more":                  {steps: []step{{wait: 9 * s}, {s / 2, codes.Unavailable, "-1"}, slow}, delay: s, began: []time.Duration{0, s}, took: 9 * s, winner: "1", tokens: 9.1},
 		"pushback no from the only one":               {steps: []step{{s, codes.Unavailable, "-1"}}, delay: 2 * s, began: []time.Duration{0}, took: s, reason: ReasonPushback, code: codes.Unavailable, tokens: 9},
 		"pushback beyond the deadline":                {steps: []step{{s, codes.Unavailable, "3600000"}}, delay: 2 * s, opts: []CallOption{WithTimeout(10 * s)}, began: []time.Duration{0}, took: s, reason: ReasonDeadline, code: codes.DeadlineExceeded, tokens: 9},
-		"the deadline ends all":                       {steps: []step{slow}, delay: 2 * s, max: 2, opts: []CallOption{WithTimeout(5 * s)}, began: []time.Duration{0, 2 * s}, took: 5 * s, reason: ReasonDeadline, code: codes.DeadlineExceeded, tokens: 10},
+		"the deadline ends all":                       {steps: []step{slow}, delay: 2 * s, max: 2, opts: []CallOption{WithTimeout(5 * s)}, began: []time.Duration{0, 2 * s}, took: 5 * s, reason: ReasonDeadline, code: codes.DeadlineExceeded, tokens: 8},
+		"no hedge after the elapsed time":             {steps: []step{{wait: 9 * s}, slow}, delay: s, opts: []CallOption{WithMaxElapsed(5 * s / 2)}, began: []time.Duration{0, s, 2 * s}, took: 9 * s, winner: "1", tokens: 10},
+		"a failure after the elapsed time":            {steps: []step{{3 * s, codes.Unavailable, ""}}, delay: 9 * s, opts: []CallOption{WithMaxElapsed(3 * s)}, began: []time.Duration{0}, took: 3 * s, reason: ReasonElapsed, code: codes.Unavailable, tokens: 9},
+		"pushback beyond the elapsed time":            {steps: []step{{s, codes.Unavailable, "2000"}}, delay: 9 * s, opts: []CallOption{WithMaxElapsed(3 * s)}, began: []time.Duration{0}, took: s, reason: ReasonElapsed, code: codes.Unavailable, tokens: 9},
 		"an attempt's own time is non-fatal if named": {steps: []step{slow, {wait: s / 2}}, delay: 9 * s, opts: []CallOption{WithAttemptTimeout(s)}, began: []time.Duration{0, s}, took: 3 * s / 2, winner: "2", tokens: 9.1},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -200,6 +203,108 @@ func TestHedgedAttemptsAreNumbered(t *testing.T) {
 		}
 		if want := []string{"-", "1", "2"}; !slices.Equal(s.previous(), want) {
 			t.Errorf("attempt headers %q, want %q", s.previous(), want)
+		}
+	})
+}
+
+func TestAHedgedCallThatFailsBringsTheTrailerOfTheLastFailure(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		for _, code := range []codes.Code{codes.NotFound, codes.Unavailable} {
+			var header, trailer metadata.MD
+			var from peer.Peer
+			u := bindUnary(serve(t, scripted(step{wait: 3 * time.Second, code: code}, step{wait: time.Second, code: codes.Unavailable})),
+				WithHedge(HedgePolicy{MaxAttempts: 2, Delay: time.Second, NonFatalCodes: []codes.Code{codes.Unavailable}}))
+			_, err := u.Call(t.Context(), nil, WithGRPCOptions(grpc.Header(&header), grpc.Trailer(&trailer), grpc.Peer(&from)))
+			wantCode(t, err, code)
+			if want := []string{"1"}; !slices.Equal(header.Get("answer"), want) || !slices.Equal(trailer.Get("answer"), want) || from.Addr == nil {
+				t.Errorf("%v: header %v, trailer %v, peer %v", code, header, trailer, from)
+			}
+		}
+	})
+}
+
+func TestAHedgedCallThatRunsOutOfTimeSaysWhatItsAttemptsSaid(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		u := hedging(3, func(ctx context.Context, n int) error {
+			if n == 1 {
+				_ = Sleep(ctx, 1500*time.Millisecond)
+				return errDown
+			}
+			<-ctx.Done()
+			return status.FromContextError(ctx.Err()).Err()
+		}, WithTimeout(4*time.Second))
+		_, err := u.Call(t.Context(), nil)
+		e := stopped(t, err, ReasonDeadline)
+		if e.Made != 3 || e.Attempts[0].Err != errDown || status.Code(e.Err) != codes.DeadlineExceeded { //nolint:errorlint // the very error
+			t.Fatalf("got %+v", e)
+		}
+		for _, a := range e.Attempts {
+			want := map[int]time.Duration{1: 1500 * time.Millisecond, 2: 3 * time.Second, 3: 2500 * time.Millisecond}[a.Number]
+			if a.Start.IsZero() || a.Duration != want {
+				t.Errorf("attempt %d took %v from %v, want %v", a.Number, a.Duration, a.Start, want)
+			}
+		}
+	})
+}
+
+func TestAnAnswerAtTheDeadlineWinsAHedgedCall(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		for range 20 { // chance must have no part in it
+			for want, late := range map[error]error{nil: nil, errMissing: errMissing} {
+				u := hedging(2, func(ctx context.Context, n int) error {
+					<-ctx.Done()
+					if n == 2 {
+						return late
+					}
+					return ctx.Err()
+				}, WithTimeout(3*time.Second))
+				resp, err := u.Call(t.Context(), nil)
+				if err != want || resp == nil || resp.n != 2 { //nolint:errorlint // the very error
+					t.Fatalf("%v, %v, want %v", resp, err, want)
+				}
+			}
+		}
+	})
+}
+
+func TestNoHedgeStartsOnADeadContext(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		for range 20 { // chance must have no part in it
+			ctx, cancel := context.WithCancel(t.Context())
+			made := 0
+			u := hedging(3, func(context.Context, int) error { made++; cancel(); return errDown })
+			_, err := u.Call(ctx, nil)
+			if e := stopped(t, err, ReasonCanceled); made != 1 || e.Made != 1 || e.Err != errDown { //nolint:errorlint // the very error
+				t.Errorf("%d attempts: got %+v", made, e)
+			}
+		}
+		made := 0
+		u := hedging(3, func(ctx context.Context, _ int) error {
+			made++
+			return Sleep(context.WithoutCancel(ctx), 3*time.Second)
+		})
+		_, err := u.Call(aheadOfTimer{t.Context(), time.Now().Add(time.Second)}, nil)
+		if err != nil || made != 1 {
+			t.Errorf("%v after %d attempts", err, made)
+		}
+	})
+}
+
+func TestAHedgeIsOneRequest(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		u := bindUnary(serve(t, scripted(step{0, codes.Unavailable, "2000"})), WithPushback(),
+			WithHedge(HedgePolicy{MaxAttempts: 2, Delay: time.Hour, NonFatalCodes: []codes.Code{codes.Unavailable}}))
+		for _, test := range []struct {
+			timeout  time.Duration
+			reason   Reason
+			requests int64
+		}{{time.Hour, ReasonAttempts, 2}, {time.Second, ReasonDeadline, 1}} {
+			throttle := NewAdaptiveThrottle(AdaptiveConfig{Rand: highest})
+			_, err := u.Call(t.Context(), nil, WithThrottle(throttle), WithTimeout(test.timeout))
+			stopped(t, err, test.reason)
+			if throttle.total != (adaptiveBucket{requests: test.requests}) {
+				t.Errorf("%v: counted %+v", test.reason, throttle.total)
+			}
 		}
 	})
 }

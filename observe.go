@@ -8,7 +8,8 @@ import (
 
 // Observer hears what happens in a call: each attempt, each pause, and the
 // end. It is called from the goroutine of the call, and from those of hedged
-// attempts, so it must be safe for concurrent use and should be quick.
+// attempts, so it must be safe for concurrent use and should be quick. Of an
+// attempt that panics, and of its call, it hears no end.
 type Observer interface {
 	Observe(ctx context.Context, e Event)
 }
