@@ -34,10 +34,11 @@ func newMaintenance(p *policy, conn grpc.ClientConnInterface, snapshots clientv3
 	}
 }
 
-// AlarmList implements clientv3.Maintenance.
+// AlarmList implements clientv3.Maintenance. Unlike what else its method does, it
+// is a read.
 func (m *maintenance) AlarmList(ctx context.Context) (*clientv3.AlarmResponse, error) {
-	resp, err := m.alarm.do(ctx, &pb.AlarmRequest{Action: pb.AlarmRequest_GET})
-	return (*clientv3.AlarmResponse)(resp), err
+	resp, err := m.alarm.call(ctx, &pb.AlarmRequest{Action: pb.AlarmRequest_GET}, reprise.WithRetry(m.policy.retryReads))
+	return (*clientv3.AlarmResponse)(resp), readError(err)
 }
 
 // AlarmDisarm implements clientv3.Maintenance. The zero AlarmMember stands for

@@ -90,7 +90,7 @@ var methodTable = []method{
 	{name: pb.Auth_RoleGrantPermission_FullMethodName, class: idempotentWrite, leader: leaderAlways},
 	{name: pb.Auth_RoleRevokePermission_FullMethodName, class: idempotentWrite, leader: leaderAlways, done: "ErrPermissionNotGranted"},
 
-	{name: pb.Maintenance_Alarm_FullMethodName, class: idempotentWrite, leader: leaderAlways},
+	{name: pb.Maintenance_Alarm_FullMethodName, class: idempotentWrite, leader: leaderAlways, note: "AlarmList is a read"},
 	{name: pb.Maintenance_Status_FullMethodName, class: read, leader: leaderNever},
 	{name: pb.Maintenance_Defragment_FullMethodName, class: blindWrite, leader: leaderNever},
 	{name: pb.Maintenance_Hash_FullMethodName, class: read, leader: leaderNever, unhurried: true, note: "not in clientv3's interface"},
