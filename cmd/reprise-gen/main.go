@@ -22,6 +22,8 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"path"
+	"path/filepath"
 	"strings"
 
 	"google.golang.org/protobuf/proto"
@@ -81,7 +83,11 @@ func run(ctx context.Context, args []string, stderr io.Writer) error {
 	if len(roots) == 0 {
 		roots = []request.Root{{Dir: "."}}
 	}
-	req, err := request.New(ctx, roots, strings.Join(params, ","), flags.Args()...)
+	var files []string
+	for _, name := range flags.Args() {
+		files = append(files, path.Clean(filepath.ToSlash(name))) // a shell completes to ./orders.proto
+	}
+	req, err := request.New(ctx, roots, strings.Join(params, ","), files...)
 	if err != nil {
 		return err
 	}

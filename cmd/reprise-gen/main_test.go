@@ -74,6 +74,17 @@ func TestTheFilesAreWrittenWithoutACompiler(t *testing.T) {
 	sameAsCheckedIn(t, dir)
 }
 
+func TestAFileMayBeNamedAsAShellCompletesIt(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	args := configured(dir)
+	args[len(args)-1] = "./" + args[len(args)-1]
+	if stderr, err := runIn(t, args...); err != nil || stderr != "" {
+		t.Fatalf("got %v, %s", err, stderr)
+	}
+	sameAsCheckedIn(t, dir)
+}
+
 func TestAnotherPluginCanBeRun(t *testing.T) {
 	t.Parallel()
 	self, err := os.Executable()

@@ -76,7 +76,7 @@ func TestAModuleIsFoundByTheGoCommand(t *testing.T) {
 	}
 }
 
-func TestNoFileLeavesTheOutputDirectory(t *testing.T) {
+func TestNothingIsWrittenOfAnAnswerThatIsWrong(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	for _, f := range []*pluginpb.CodeGeneratorResponse_File{
@@ -84,6 +84,7 @@ func TestNoFileLeavesTheOutputDirectory(t *testing.T) {
 		{Name: new("/x.go")},
 		{Name: new("")},
 		{Name: new("x.go"), InsertionPoint: new("here")},
+		{Name: new("first.go")}, // again
 	} {
 		resp := &pluginpb.CodeGeneratorResponse{File: []*pluginpb.CodeGeneratorResponse_File{
 			{Name: new("first.go")}, f,

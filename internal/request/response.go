@@ -6,13 +6,15 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 
 	"google.golang.org/protobuf/types/pluginpb"
 )
 
 // Write writes the files of a plugin's response below dir. It writes none if
-// the plugin reports an error or wants what protoc alone can do.
+// the plugin reports an error, wants what protoc alone can do, or gives a file
+// twice.
 func Write(dir string, response *pluginpb.CodeGeneratorResponse) error {
 	return each(response, func(name string, content []byte) error {
 		path := filepath.Join(dir, name)
@@ -46,6 +48,7 @@ func each(response *pluginpb.CodeGeneratorResponse, do func(name string, content
 	if response.Error != nil {
 		return errors.New(response.GetError())
 	}
+	seen := make(map[string]bool)
 	for _, f := range response.File {
 		if f.InsertionPoint != nil {
 			return fmt.Errorf("%s: insertion points need protoc", f.GetName())
@@ -53,6 +56,11 @@ func each(response *pluginpb.CodeGeneratorResponse, do func(name string, content
 		if !filepath.IsLocal(f.GetName()) {
 			return fmt.Errorf("%s: lies outside of the output directory", f.GetName())
 		}
+		name := path.Clean(f.GetName())
+		if seen[name] {
+			return fmt.Errorf("%s: the plugin gave this file twice", name)
+		}
+		seen[name] = true
 	}
 	for _, f := range response.File {
 		if err := do(filepath.FromSlash(f.GetName()), []byte(f.GetContent())); err != nil {
