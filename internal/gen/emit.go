@@ -39,7 +39,11 @@ func emitFile(p *protogen.Plugin, f *protogen.File, out output, policies *polici
 	}
 	g.P()
 	if first && !out.foreign {
-		g.P("// Package ", out.name, " calls the services of ", f.Desc.Package(), " with retries, timeouts and")
+		of := string(f.Desc.Package())
+		if of == "" {
+			of = f.Desc.Path()
+		}
+		g.P("// Package ", out.name, " calls the services of ", of, " with retries, timeouts and")
 		g.P("// limits, which each client is given when it is made.")
 	}
 	g.P("package ", out.name)

@@ -21,7 +21,7 @@ import (
 // means.
 type Options struct {
 	config       string // file name of the service config
-	pkg          string
+	pkg          foreignPackage
 	suffix       string
 	attemptLimit int
 	ignoreUnused bool
@@ -41,9 +41,16 @@ type Options struct {
 func (o *Options) Set(name, value string) error {
 	switch name {
 	case "service_config":
+		if value == "" {
+			return errors.New("service_config=: must be the name of a file")
+		}
 		o.config = value
 	case "package":
-		o.pkg = value
+		pkg, err := parseForeignPackage(value)
+		if err != nil {
+			return err
+		}
+		o.pkg = pkg
 	case "suffix":
 		if !protoreflect.Name(value).IsValid() {
 			return fmt.Errorf("suffix=%s: must be letters, digits and underscores", value)
@@ -92,11 +99,17 @@ func (o *Options) Generate(p *protogen.Plugin) error {
 		return err
 	}
 	packages := make(map[protogen.GoImportPath]*outputPackage)
+	sources := make(map[string]string) // of the files that are written
 	for _, f := range files {
 		out, err := o.outputOf(f)
 		if err != nil {
 			return err
 		}
+		if other, taken := sources[out.file]; taken {
+			return fmt.Errorf("%s: its code would overwrite that of %s in %s; give them packages of their own",
+				f.Desc.Path(), other, out.file)
+		}
+		sources[out.file] = f.Desc.Path()
 		if packages[out.path] == nil {
 			packages[out.path] = newOutputPackage()
 		}

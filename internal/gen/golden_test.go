@@ -140,6 +140,12 @@ func TestAWrongParameterIsExplained(t *testing.T) {
 		"unused=yes":                 `unused=yes: the only value is "ignore"`,
 		"suffix=a/b":                 `suffix=a/b: must be letters, digits and underscores`,
 		"package=" + module:          `package=` + module + `: kinds.proto has its messages there`,
+		"package=":                   `package=: must be an import path`,
+		"package=;name":              `package=;name: must be an import path`,
+		"package=example.com/x;":     `package=example.com/x;: must be an import path`,
+		"package=example.com/x;type": `package=example.com/x;type: must be an import path`,
+		"package=example.com/go-x":   `package=example.com/go-x: must be an import path, with ;name after it if its last element is no name for a package`,
+		"service_config=":            `service_config=: must be the name of a file`,
 		"service_config=nobody.json": `service config: open nobody.json`,
 	} {
 		resp, err := gen.Respond(newRequest(t, opt, "kinds.proto"))
@@ -161,32 +167,61 @@ func TestNamesThatWouldCollideAreRefused(t *testing.T) {
 		"p.proto: the method p.A.AsAClient needs the name AsAClient, which the client has for itself; rename it": "service A { rpc AsAClient(M) returns (M); }\n",
 		"": "service A { rpc Do(M) returns (M); }\nservice NewA {}\n",
 	} {
-		dir := t.TempDir()
-		if err := os.WriteFile(filepath.Join(dir, "p.proto"), []byte(head+text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		req, err := request.New(t.Context(), []request.Root{{Dir: dir}}, "", "p.proto")
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got := respond(t, req).GetError(); got != want {
+		if got := respond(t, protos(t, "", "p.proto", head+text)).GetError(); got != want {
 			t.Errorf("got %q, want %q", got, want)
 		}
 	}
 }
 
-func TestNoVariableHidesThePackageOfTheMessages(t *testing.T) {
-	t.Parallel()
+// protos writes .proto files, given as path and content in turn, below a new
+// directory, and returns the request for all of them.
+func protos(t *testing.T, opt string, files ...string) *pluginpb.CodeGeneratorRequest {
+	t.Helper()
 	dir := t.TempDir()
-	text := "syntax = \"proto3\";\npackage p;\noption go_package = \"example.com/stub\";\nmessage M {}\n" +
-		"service A { rpc Do(M) returns (stream M); }\n"
-	if err := os.WriteFile(filepath.Join(dir, "p.proto"), []byte(text), 0o600); err != nil {
-		t.Fatal(err)
+	var names []string
+	for i := 0; i < len(files); i += 2 {
+		names = append(names, files[i])
+		file := filepath.Join(dir, filepath.FromSlash(files[i]))
+		if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(file, []byte(files[i+1]), 0o600); err != nil {
+			t.Fatal(err)
+		}
 	}
-	req, err := request.New(t.Context(), []request.Root{{Dir: dir}}, "", "p.proto")
+	req, err := request.New(t.Context(), []request.Root{{Dir: dir}}, opt, names...)
 	if err != nil {
 		t.Fatal(err)
 	}
+	return req
+}
+
+func TestNoFileOverwritesAnother(t *testing.T) {
+	t.Parallel()
+	req := protos(t, "package=example.com/all",
+		"a/p.proto", "syntax = \"proto3\";\noption go_package = \"example.com/a\";\nmessage M {}\nservice A { rpc Do(M) returns (M); }\n",
+		"b/p.proto", "syntax = \"proto3\";\npackage b;\noption go_package = \"example.com/b\";\nmessage M {}\nservice B { rpc Do(M) returns (M); }\n")
+	want := "b/p.proto: its code would overwrite that of a/p.proto in example.com/all/p.reprise.go; give them packages of their own"
+	if resp := respond(t, req); resp.GetError() != want || len(resp.File) != 0 {
+		t.Errorf("got %q and %d files, want %q", resp.GetError(), len(resp.File), want)
+	}
+}
+
+func TestAPackageOfAFileWithoutOneIsDocumentedByItsPath(t *testing.T) {
+	t.Parallel()
+	req := protos(t, "", "a/p.proto",
+		"syntax = \"proto3\";\noption go_package = \"example.com/a\";\nmessage M {}\nservice A { rpc Do(M) returns (M); }\n")
+	want := "// Package areprise calls the services of a/p.proto with retries"
+	if got := respond(t, req).GetFile()[0].GetContent(); !strings.Contains(got, want) {
+		t.Errorf("%q is not in\n%s", want, got)
+	}
+}
+
+func TestNoVariableHidesThePackageOfTheMessages(t *testing.T) {
+	t.Parallel()
+	text := "syntax = \"proto3\";\npackage p;\noption go_package = \"example.com/stub\";\nmessage M {}\n" +
+		"service A { rpc Do(M) returns (stream M); }\n"
+	req := protos(t, "", "p.proto", text)
 	for _, want := range []string{"func NewAClient(stub_ stub.AClient, o *ACallOptions)", "return stub_.Do(ctx, req, opts...)"} {
 		if got := respond(t, req).GetFile()[0].GetContent(); !strings.Contains(got, want) {
 			t.Errorf("%q is not in\n%s", want, got)
@@ -209,15 +244,8 @@ func TestAPackageMayHaveANameOfItsOwn(t *testing.T) {
 
 func TestAFileWithoutServicesGivesNothing(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
 	text := "syntax = \"proto2\";\npackage p;\noption go_package = \"example.com/p\";\nmessage M {}\nservice Nothing {}\n"
-	if err := os.WriteFile(filepath.Join(dir, "p.proto"), []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	req, err := request.New(t.Context(), []request.Root{{Dir: dir}}, "", "p.proto")
-	if err != nil {
-		t.Fatal(err)
-	}
+	req := protos(t, "", "p.proto", text)
 	if resp := respond(t, req); resp.Error != nil || len(resp.File) != 0 {
 		t.Errorf("got %v, want no file", resp)
 	}

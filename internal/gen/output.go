@@ -2,6 +2,7 @@ package gen
 
 import (
 	"fmt"
+	"go/token"
 	"path"
 	"strings"
 
@@ -18,25 +19,38 @@ type output struct {
 	foreign bool
 }
 
+// A foreignPackage is one that the user named.
+type foreignPackage struct{ path, name string }
+
+// parseForeignPackage reads path;name, where the name may be left out if it is
+// the last element of the path.
+func parseForeignPackage(text string) (foreignPackage, error) {
+	importPath, name, named := strings.Cut(text, ";")
+	if !named {
+		name = path.Base(importPath)
+	}
+	if importPath == "" || !token.IsIdentifier(name) {
+		return foreignPackage{}, fmt.Errorf("package=%s: must be an import path, with ;name after it "+
+			"if its last element is no name for a package", text)
+	}
+	return foreignPackage{importPath, name}, nil
+}
+
 // outputOf places the code of f. The package of the messages cannot hold it:
 // the names that protoc-gen-go-grpc declares there are the same.
 func (o *Options) outputOf(f *protogen.File) (output, error) {
 	base := path.Base(f.GeneratedFilenamePrefix) + ".reprise.go"
-	if o.pkg != "" {
-		importPath, name, named := strings.Cut(o.pkg, ";")
-		if !named {
-			name = path.Base(importPath)
-		}
+	if o.pkg.path != "" {
 		out := output{
-			path: protogen.GoImportPath(importPath),
-			name: protogen.GoPackageName(name),
-			file: path.Join(importPath, base),
+			path: protogen.GoImportPath(o.pkg.path),
+			name: protogen.GoPackageName(o.pkg.name),
+			file: path.Join(o.pkg.path, base),
 
 			foreign: true,
 		}
 		if out.path == f.GoImportPath {
 			return output{}, fmt.Errorf("package=%s: %s has its messages there, and the stubs of protoc-gen-go-grpc "+
-				"have the same names; choose another package", o.pkg, f.Desc.Path())
+				"have the same names; choose another package", o.pkg.path, f.Desc.Path())
 		}
 		return out, nil
 	}
