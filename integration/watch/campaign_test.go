@@ -263,7 +263,7 @@ func TestWatchesKeepEveryGuaranteeUnderFaults(t *testing.T) {
 func runCampaign(t *testing.T, members, wanted int, seed uint64) {
 	c := etcdtest.New(t, etcdtest.WithMembers(members))
 	cli := client(t, c, etcdcall.WithWatchSilence(500*time.Millisecond))
-	first := put(t, truth(t, c), prefix+"begin", "")
+	first := putTruth(t, c, prefix+"begin", "it begins")
 	h := &historian{cluster: c, next: first}
 
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
@@ -299,17 +299,21 @@ func runCampaign(t *testing.T, members, wanted int, seed uint64) {
 		must(t, <-errs)
 	}
 	must(t, <-copied)
-	until := h.complete(t)
+	var want replica
+	until(t, c, func(ctx context.Context, truth *clientv3.Client) (err error) {
+		want, err = readStored(ctx, truth, prefix)
+		return err
+	})
+	last := h.complete(t)
 	h.agree(t)
 	given := 0
-	want := stored(t, truth(t, c), prefix)
 	delete(r, endKey) // a list may have seen it
 	if !maps.Equal(r, want) {
 		t.Errorf("the copy of the keys differs from the store: got %v, want %v", r, want)
 	}
 	for _, s := range all {
 		for i, w := range s.watches {
-			until := until
+			until := last
 			if i+1 < len(s.watches) {
 				until = w.Last() // compaction took what came after
 			}
@@ -320,5 +324,5 @@ func runCampaign(t *testing.T, members, wanted int, seed uint64) {
 		}
 		t.Logf("%s: %d watches", s.name, len(s.watches))
 	}
-	t.Logf("%d changes, %d given to %d watchers, the last revision %d", len(h.log.Events), given, len(all), until)
+	t.Logf("%d changes, %d given to %d watchers, the last revision %d", len(h.log.Events), given, len(all), last)
 }

@@ -107,7 +107,7 @@ func TestAWatchLeavesAMemberThatFallsSilent(t *testing.T) {
 	control := rawOf(t, cfg)
 	w := watch(t, cli, "key")
 	channel := control.Watch(clientv3.WithRequireLeader(t.Context()), "key")
-	put(t, truth(t, c), "key", "before")
+	putTruth(t, c, "key", "before")
 	expectAll(t, w, "before")
 	response(t, channel)
 
@@ -117,10 +117,7 @@ func TestAWatchLeavesAMemberThatFallsSilent(t *testing.T) {
 	must(t, link.BlackHole(etcdtest.Both))
 	t.Cleanup(func() { _ = link.Heal() })
 	began := time.Now()
-	other := c.Member(1)
-	cli2, err := other.Truth()
-	must(t, err)
-	put(t, cli2, "key", "after")
+	putTruth(t, c, "key", "after")
 	expectAll(t, w, "after")
 	t.Logf("heard of the change %v after the member fell silent, with a bound of %v", time.Since(began), bound)
 	if !silent(channel, 5*bound) {
@@ -139,7 +136,7 @@ func TestAWatchRidesThroughTheLossOfTheLeader(t *testing.T) {
 	t.Cleanup(func() { _ = cli.Close() })
 	w := watch(t, cli, "key")
 	channel := rawOf(t, cfg).Watch(clientv3.WithRequireLeader(t.Context()), "key")
-	put(t, truth(t, c), "key", "before")
+	putTruth(t, c, "key", "before")
 	expectAll(t, w, "before")
 	response(t, channel)
 
@@ -148,7 +145,7 @@ func TestAWatchRidesThroughTheLossOfTheLeader(t *testing.T) {
 		t.Errorf("control: clientv3 got %v, %v", r.Events, r.Err())
 	}
 	must(t, c.HealPeers())
-	put(t, truth(t, c), "key", "after")
+	putTruth(t, c, "key", "after")
 	expectAll(t, w, "after")
 }
 
@@ -176,10 +173,10 @@ func TestAWatchFromNowDoesNotTellWhatWasAcknowledgedBefore(t *testing.T) {
 	// control begins.
 	for i := range 100 {
 		key := fmt.Sprint("key", i)
-		put(t, truth(t, c), key, "acknowledged")
+		putTruth(t, c, key, "acknowledged")
 		channel := control.Watch(t.Context(), key)
 		w := watch(t, cli, key)
-		put(t, truth(t, c), key, "later")
+		putTruth(t, c, key, "later")
 		expectAll(t, w, "later")
 		if r, _ := response(t, channel); len(r.Events) > 0 && string(r.Events[0].Kv.Value) == "acknowledged" {
 			return

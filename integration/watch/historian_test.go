@@ -91,6 +91,24 @@ func finish(t *testing.T, c *etcdtest.Cluster) {
 	}
 }
 
+// putTruth puts a value other than the one that is there, once, however often it
+// is made. It returns the revision.
+func putTruth(t *testing.T, c *etcdtest.Cluster, key, value string) (rev int64) {
+	t.Helper()
+	until(t, c, func(ctx context.Context, truth *clientv3.Client) error {
+		done := clientv3.Compare(clientv3.Value(key), "=", value)
+		r, err := truth.Txn(ctx).If(done).Then(clientv3.OpGet(key)).Else(clientv3.OpPut(key, value)).Commit()
+		if err != nil {
+			return err
+		}
+		if rev = r.Header.Revision; r.Succeeded {
+			rev = r.Responses[0].GetResponseRange().Kvs[0].ModRevision
+		}
+		return nil
+	})
+	return rev
+}
+
 // complete reads the rest of the log, when all watchers have ended. It returns
 // the last revision that they were given.
 func (h *historian) complete(t *testing.T) int64 {

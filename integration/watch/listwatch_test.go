@@ -38,13 +38,21 @@ func (r replica) apply(events []*clientv3.Event) {
 // stored reads what keys with the prefix the store holds.
 func stored(t testing.TB, kv clientv3.KV, prefix string) replica {
 	t.Helper()
-	resp, err := kv.Get(t.Context(), prefix, clientv3.WithPrefix())
+	r, err := readStored(t.Context(), kv, prefix)
 	must(t, err)
+	return r
+}
+
+func readStored(ctx context.Context, kv clientv3.KV, prefix string) (replica, error) {
+	resp, err := kv.Get(ctx, prefix, clientv3.WithPrefix())
+	if err != nil {
+		return nil, err
+	}
 	r := replica{}
 	for _, kv := range resp.Kvs {
 		r[string(kv.Key)] = string(kv.Value)
 	}
-	return r
+	return r, nil
 }
 
 // follow applies changes to r until it has come to revision rev, and returns

@@ -187,8 +187,8 @@ func TestAWatchResumesAfterEveryKindOfBreak(t *testing.T) {
 			t.Run(fmt.Sprintf("%s, %d members", name, members), func(t *testing.T) {
 				cli := client(t, c, etcdcall.WithWatchSilence(patience))
 				w := watch(t, cli, "key")
-				put(t, cli, "key", "before")
-				expect(t, w, "before")
+				putTruth(t, c, "key", "before "+name)
+				expect(t, w, "before "+name)
 				var heals []func() error
 				for _, m := range c.Members() {
 					if heal := breaks(m); heal != nil {
@@ -202,9 +202,8 @@ func TestAWatchResumesAfterEveryKindOfBreak(t *testing.T) {
 				for range heals {
 					must(t, <-errs)
 				}
-				truth := truth(t, c)
 				for i := range 3 {
-					put(t, truth, "key", fmt.Sprint("after", i))
+					putTruth(t, c, "key", fmt.Sprint("after", i))
 				}
 				expectAll(t, w, "after0", "after1", "after2")
 			})
