@@ -3,6 +3,8 @@ package reprise
 import (
 	"context"
 	"errors"
+	"slices"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
@@ -83,7 +85,9 @@ func NewStream[S grpc.ClientStream](stub func(context.Context, ...grpc.CallOptio
 // server has answered; what must outlive breaks needs a protocol of its own.
 //
 // [WithTimeout] bounds the whole life of the stream, [WithAttemptTimeout] the
-// opening.
+// opening. What they cost is freed when the stream ends, of which gRPC tells by
+// [grpc.OnFinish]; with a stub that drops its options, when ctx ends or the time
+// of WithTimeout is over.
 func (s *Stream[S]) Open(ctx context.Context, opts ...CallOption) (S, error) {
 	var stream S
 	if s == nil || s.stub == nil {
@@ -115,18 +119,23 @@ func openStream(ctx context.Context, cs CallSettings, fn string, open openFunc) 
 		ctx, cancel = context.WithTimeout(ctx, life.whole)
 	}
 	err := invoke(ctx, cs, func(ctx context.Context, cs CallSettings) error {
-		a := life.open(ctx, cs, open)
-		if a.err != nil {
+		var a *streamAttempt
+		var opened atomic.Bool // until then, what ends is no stream of the caller's
+		if life != (lifetime{}) {
+			// The stream's own context would tell of its end too, but asking
+			// for it makes grpc-go give up its transparent retry.
+			cs.GRPC = slices.Concat(cs.GRPC, []grpc.CallOption{grpc.OnFinish(func(error) {
+				if opened.Load() {
+					a.cancel(nil)
+					cancel()
+				}
+			})})
+		}
+		if a = life.open(ctx, cs, open); a.err != nil {
 			return a.fail(a.err)
 		}
 		a.commit()
-		if life != (lifetime{}) {
-			// gRPC ends the context of a stream with the stream.
-			context.AfterFunc(a.stream.Context(), func() {
-				a.cancel(nil)
-				cancel()
-			})
-		}
+		opened.Store(true)
 		return nil
 	})
 	if err != nil {

@@ -6,6 +6,7 @@ import (
 	"net"
 	"slices"
 	"testing"
+	"time"
 
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
@@ -17,7 +18,9 @@ import (
 )
 
 // refuseFirst speaks just enough HTTP/2 to refuse the first stream of a
-// connection, which makes grpc-go try again by itself, and to answer the next.
+// connection, which makes grpc-go try again by itself, and to answer the next
+// when its request has come in full. (A server that answers before has grpc-go
+// fail in sending the rest.)
 func refuseFirst(conn net.Conn) error {
 	if _, err := io.CopyN(io.Discard, conn, int64(len(http2.ClientPreface))); err != nil {
 		return err
@@ -26,7 +29,7 @@ func refuseFirst(conn net.Conn) error {
 	if err := fr.WriteSettings(); err != nil {
 		return err
 	}
-	refused := false
+	var refused uint32
 	for {
 		frame, err := fr.ReadFrame()
 		if err != nil {
@@ -42,12 +45,14 @@ func refuseFirst(conn net.Conn) error {
 				err = fr.WritePing(true, f.Data)
 			}
 		case *http2.HeadersFrame:
-			if !refused {
-				refused = true
-				err = fr.WriteRSTStream(f.StreamID, http2.ErrCodeRefusedStream)
-				break
+			if refused == 0 {
+				refused = f.StreamID
+				err = fr.WriteRSTStream(refused, http2.ErrCodeRefusedStream)
 			}
-			err = answer(fr, f.StreamID)
+		case *http2.DataFrame:
+			if f.StreamID != refused && f.StreamEnded() {
+				err = answer(fr, f.StreamID)
+			}
 		}
 		if err != nil {
 			return err
@@ -70,8 +75,9 @@ func answer(fr *http2.Framer, stream uint32) error {
 	return fr.WriteHeaders(http2.HeadersFrameParam{StreamID: stream, BlockFragment: tail.Bytes(), EndHeaders: true, EndStream: true})
 }
 
-func TestTransparentRetriesAreSeenByTheStatsHandler(t *testing.T) {
-	t.Parallel()
+// refusing listens for connections that refuse their first stream.
+func refusing(t *testing.T) *bufconn.Listener {
+	t.Helper()
 	lis := bufconn.Listen(1 << 16)
 	t.Cleanup(func() { _ = lis.Close() })
 	go func() {
@@ -86,8 +92,13 @@ func TestTransparentRetriesAreSeenByTheStatsHandler(t *testing.T) {
 			}()
 		}
 	}()
+	return lis
+}
+
+func TestTransparentRetriesAreSeenByTheStatsHandler(t *testing.T) {
+	t.Parallel()
 	o := newSinks(t)
-	client := dial(t, lis, grpc.WithStatsHandler(o.StatsHandler()),
+	client := dial(t, refusing(t), grpc.WithStatsHandler(o.StatsHandler()),
 		grpc.WithUnaryInterceptor(reprise.UnaryClientInterceptor(reprise.WithObserver(o))))
 	if _, err := client.EmptyCall(t.Context(), &testpb.Empty{}); err != nil {
 		t.Fatal(err)
@@ -100,4 +111,32 @@ func TestTransparentRetriesAreSeenByTheStatsHandler(t *testing.T) {
 	if n := len(o.spans.GetSpans()); n != 2 {
 		t.Errorf("%d spans, want a call with one attempt:\n%s", n, o.tree())
 	}
+}
+
+func TestTimeoutsOfStreamsLeaveTransparentRetriesAlone(t *testing.T) {
+	t.Parallel()
+	timeouts := []reprise.CallOption{reprise.WithTimeout(time.Hour), reprise.WithAttemptTimeout(time.Hour)}
+	t.Run("bidirectional", func(t *testing.T) {
+		t.Parallel()
+		s, err := reprise.NewStream(dial(t, refusing(t)).FullDuplexCall, timeouts...).Open(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.CloseSend(); err != nil {
+			t.Error(err)
+		}
+		if _, err := s.Recv(); err != nil {
+			t.Error(err)
+		}
+	})
+	t.Run("server", func(t *testing.T) {
+		t.Parallel()
+		s, err := reprise.NewServerStream(dial(t, refusing(t)).StreamingOutputCall, timeouts...).Open(t.Context(), &testpb.StreamingOutputCallRequest{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.Recv(); err != nil {
+			t.Error(err)
+		}
+	})
 }
