@@ -3,6 +3,7 @@ package gaxcall
 import (
 	"context"
 	"errors"
+	"math"
 	"slices"
 	"time"
 
@@ -78,17 +79,23 @@ func (c *call) finished(err error) {
 }
 
 // FromGAX returns gax call options as an option of Reprise: the Retryer, the
-// gRPC options, the timeout (to the microsecond). A path (gax.WithPath) and
-// telemetry have no counterpart and are dropped. Nil options are passed over.
+// gRPC options, the timeout. A path (gax.WithPath) and telemetry have no
+// counterpart and are dropped, as are timeouts that are not positive. Nil
+// options are passed over.
 //
-// The options are resolved here, once.
+// The options are resolved here, once. The timeout, which gax keeps to itself, is
+// found out by calls to gax.Invoke whose attempts do nothing but look at their
+// deadline: none of them sleeps, runs code of the options or leaves a trace in
+// telemetry. It is measured by the monotonic clock and so may be some
+// microseconds too long.
 func FromGAX(opts ...gax.CallOption) reprise.CallOption {
-	opts = slices.DeleteFunc(slices.Clone(opts), func(o gax.CallOption) bool { return o == nil })
 	var s gax.CallSettings
 	for _, o := range opts {
-		o.Resolve(&s)
+		if o != nil {
+			o.Resolve(&s)
+		}
 	}
-	list := []reprise.CallOption{reprise.WithGRPCOptions(s.GRPC...)}
+	list := []reprise.CallOption{reprise.WithGRPCOptions(s.GRPC...), reprise.WithTimeout(timeoutOf(s))}
 	if s.Retry != nil {
 		list = append(list, reprise.WithRetry(func() reprise.Retryer {
 			if r := s.Retry(); r != nil {
@@ -97,24 +104,32 @@ func FromGAX(opts ...gax.CallOption) reprise.CallOption {
 			return nil
 		}))
 	}
-	if d := timeoutOf(opts); d > 0 {
-		list = append(list, reprise.WithTimeout(d))
-	}
 	return reprise.Options(list...)
 }
 
-// timeoutOf returns the timeout of gax options. gax keeps it to itself, so it
-// is read off the context of a call that does nothing.
-func timeoutOf(opts []gax.CallOption) (d time.Duration) {
-	start := time.Now()
-	_ = gax.Invoke(context.Background(), func(ctx context.Context, _ gax.CallSettings) error {
-		if deadline, ok := ctx.Deadline(); ok {
-			d = deadline.Sub(start)
-		}
-		return nil
-	}, opts...)
-	return d.Truncate(time.Microsecond)
+// timeoutOf returns the timeout of s, 0 for none. What passes between the
+// readings of the clock, here and within gax, adds to it: the shortest of
+// several counts.
+func timeoutOf(s gax.CallSettings) time.Duration {
+	shortest := time.Duration(math.MaxInt64)
+	for range 8 {
+		start, timeout := time.Now(), time.Duration(0)
+		_ = gax.Invoke(context.Background(), func(ctx context.Context, _ gax.CallSettings) error {
+			if deadline, ok := ctx.Deadline(); ok {
+				timeout = deadline.Sub(start)
+			}
+			return nil
+		}, settled(s), gax.WithClientMetrics(nil), gax.WithClientTracing(nil), gax.WithClientLogging(nil))
+		shortest = min(shortest, timeout)
+	}
+	return max(shortest.Truncate(time.Microsecond), 0)
 }
+
+// settled are settings as the option that makes them.
+type settled gax.CallSettings
+
+// Resolve implements gax.CallOption.
+func (o settled) Resolve(s *gax.CallSettings) { *s = gax.CallSettings(o) }
 
 // OnHTTPCodes returns a Retryer that retries a *googleapi.Error, as the REST
 // transports of Google clients return it, whose HTTP status is one of cc. It

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/googleapis/gax-go/v2"
+	"go.opentelemetry.io/otel/trace"
+	"go.opentelemetry.io/otel/trace/noop"
 	"google.golang.org/api/googleapi"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -172,6 +174,65 @@ func TestRepriseRunsUnderGAXOptions(t *testing.T) {
 			err := reprise.Invoke(t.Context(), func(context.Context, reprise.CallSettings) error { attempts++; return errDown }, opt)
 			if err != errDown || attempts != 1 { //nolint:errorlint // the very error is promised
 				t.Errorf("%v after %d attempts", err, attempts)
+			}
+		}
+	})
+}
+
+// optionFunc is a gax option of the caller's own.
+type optionFunc func(s *gax.CallSettings)
+
+func (f optionFunc) Resolve(s *gax.CallSettings) { f(s) }
+
+// countingTracer counts the spans that are begun.
+type countingTracer struct {
+	noop.Tracer
+
+	spans int
+}
+
+func (c *countingTracer) Start(ctx context.Context, name string, opts ...trace.SpanStartOption) (context.Context, trace.Span) {
+	c.spans++
+	return c.Tracer.Start(ctx, name, opts...)
+}
+
+type providerOf struct {
+	noop.TracerProvider
+
+	tracer trace.Tracer
+}
+
+func (p providerOf) Tracer(string, ...trace.TracerOption) trace.Tracer { return p.tracer }
+
+func TestFromGAXRunsNothingOfTheOptions(t *testing.T) {
+	t.Setenv("GOOGLE_SDK_GO_EXPERIMENTAL_TRACING", "true")
+	gax.TestOnlyResetIsFeatureEnabled()
+	t.Cleanup(gax.TestOnlyResetIsFeatureEnabled)
+	resolved, tracer := 0, new(countingTracer)
+	tracing := gax.WithClientTracing(gax.NewClientTracing(gax.WithTracerProvider(providerOf{tracer: tracer})))
+	gaxcall.FromGAX(tracing, gax.WithTimeout(time.Hour), optionFunc(func(s *gax.CallSettings) {
+		resolved++
+		s.Retry = func() gax.Retryer { t.Error("a Retryer was made"); return nil }
+	}))
+	if resolved != 1 || tracer.spans != 0 {
+		t.Errorf("an option was resolved %d times, %d spans were begun", resolved, tracer.spans)
+	}
+	_ = gax.Invoke(t.Context(), func(context.Context, gax.CallSettings) error { return nil }, tracing)
+	if tracer.spans != 1 {
+		t.Errorf("a call of gax began %d spans: the test shows nothing", tracer.spans)
+	}
+}
+
+func TestFromGAXFindsTheTimeout(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		for given, want := range map[time.Duration]time.Duration{
+			time.Microsecond: time.Microsecond, 1234567 * time.Microsecond: 1234567 * time.Microsecond, 24 * time.Hour: 24 * time.Hour, 0: 0, -time.Second: 0,
+		} {
+			var cs reprise.CallSettings
+			gaxcall.FromGAX(gax.WithTimeout(given)).Resolve(&cs)
+			if cs.Timeout != want {
+				t.Errorf("%v: found %v", given, cs.Timeout)
 			}
 		}
 	})
