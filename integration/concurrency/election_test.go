@@ -192,6 +192,35 @@ func TestALeaderWhoseKeyIsGoneProclaimsNothing(t *testing.T) {
 	}
 }
 
+// TestALeaderWhoLearnsOfItsLossByProclaimingHasLost lets no watch tell of it.
+func TestALeaderWhoLearnsOfItsLossByProclaimingHasLost(t *testing.T) {
+	t.Parallel()
+	c := etcdtest.New(t)
+	_, err := c.Inject(etcdtest.Fault{Method: etcdtest.MethodWatch, Calls: -1, Answer: etcdtest.Hang()})
+	must(t, err)
+	e := concurrency.NewElection(session(t, newClient(t, c)), "election")
+	must(t, e.Campaign(soon(t), "one"))
+	ctx, key, rev := e.Ctx(), e.Key(), e.Rev()
+	_, err = truth(t, c).Delete(soon(t), key)
+	must(t, err)
+	if err := e.Proclaim(soon(t), "two"); err != concurrency.ErrElectionNotLeader { //nolint:errorlint // the very error is promised
+		t.Errorf("Proclaim: %v", err)
+	}
+	lost, ok := errors.AsType[*concurrency.LostError](waitEnd(t, ctx, "the leadership"))
+	if !ok || lost.Key != key || lost.Rev != rev {
+		t.Errorf("cause: %v", context.Cause(ctx))
+	}
+	if e.Key() != "" || e.Rev() != 0 || e.Ctx().Err() == nil {
+		t.Errorf("it leads still: %q of %d", e.Key(), e.Rev())
+	}
+	must(t, e.Resign(soon(t)))
+	must(t, e.Campaign(soon(t), "three"))
+	if e.Rev() <= rev {
+		t.Errorf("term %d after %d", e.Rev(), rev)
+	}
+	checkLeader(t, e, "three")
+}
+
 func TestALeadershipOutlivesItsProcess(t *testing.T) {
 	t.Parallel()
 	c := etcdtest.New(t)

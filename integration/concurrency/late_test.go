@@ -108,3 +108,27 @@ func TestACandidateDoesNotTakeOverAKeyThatIsBeingDeleted(t *testing.T) {
 		})
 	}
 }
+
+// TestAProclamationThatComesLateIsNoNews has a leader give a proclamation up, and
+// make another, before the first one arrives.
+func TestAProclamationThatComesLateIsNoNews(t *testing.T) {
+	t.Parallel()
+	var g gate
+	c := etcdtest.New(t, g.option())
+	e := concurrency.NewElection(session(t, newClient(t, c)), "election")
+	must(t, e.Campaign(soon(t), "one"))
+	must(t, e.Proclaim(soon(t), "two"))
+	late := g.hold(t, 1, puts)
+	ctx, giveUp := context.WithCancel(soon(t))
+	defer giveUp()
+	done := make(chan error, 1)
+	go func() { done <- e.Proclaim(ctx, "old") }()
+	late.await(t, "the proclamation")
+	giveUp()
+	if err := <-done; !errors.Is(err, context.Canceled) {
+		t.Errorf("Proclaim: %v", err)
+	}
+	must(t, e.Proclaim(soon(t), "new"))
+	g.let(late)
+	checkLeader(t, e, "new")
+}

@@ -1,0 +1,201 @@
+package concurrency
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/mvccpb"
+	v3 "go.etcd.io/etcd/client/v3"
+)
+
+// script is a cluster with one key, which is watched and read as the test says.
+type script struct {
+	v3.KV
+	v3.Watcher
+	// watch is the n-th watch, from 1 on: it ends when watch returns.
+	watch func(ctx context.Context, n int, events chan<- v3.WatchResponse)
+	// reads is what reads find, one after the other, and then the last over and
+	// over. A read that finds nil is not answered.
+	reads []*v3.GetResponse
+
+	watches int
+}
+
+func (s *script) client(ctx context.Context) *v3.Client {
+	cli := v3.NewCtxClient(ctx)
+	cli.KV, cli.Watcher = s, s
+	return cli
+}
+
+func (s *script) Watch(ctx context.Context, _ string, _ ...v3.OpOption) v3.WatchChan {
+	s.watches++
+	n, events := s.watches, make(chan v3.WatchResponse)
+	go func() {
+		defer close(events)
+		s.watch(ctx, n, events)
+	}()
+	return events
+}
+
+func (s *script) Get(ctx context.Context, _ string, _ ...v3.OpOption) (*v3.GetResponse, error) {
+	found := s.reads[0]
+	if len(s.reads) > 1 {
+		s.reads = s.reads[1:]
+	}
+	if found == nil {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
+	return found, nil
+}
+
+// begun says that a watch stands.
+var begun = v3.WatchResponse{Created: true}
+
+// stand is a watch on which nothing happens.
+func stand(ctx context.Context, _ int, events chan<- v3.WatchResponse) {
+	events <- begun
+	<-ctx.Done()
+}
+
+// at is what a read finds at revision rev: the key that was created at revision
+// created, or none if that is 0.
+func at(rev, created int64) *v3.GetResponse {
+	resp := &v3.GetResponse{Header: &pb.ResponseHeader{Revision: rev}}
+	if created != 0 {
+		resp.Kvs = []*mvccpb.KeyValue{{Key: []byte("key"), CreateRevision: created, ModRevision: created}}
+	}
+	return resp
+}
+
+// gone reports deletions of the key.
+func gone(revs ...int64) v3.WatchResponse {
+	var resp v3.WatchResponse
+	for _, rev := range revs {
+		resp.Events = append(resp.Events, &v3.Event{Type: v3.EventTypeDelete, Kv: &mvccpb.KeyValue{Key: []byte("key"), ModRevision: rev}})
+	}
+	return resp
+}
+
+// notes is a follower that writes down what it is told, up to a number of things.
+type notes struct {
+	told []string
+	want int
+	full context.CancelFunc
+}
+
+func (n *notes) add(what string) {
+	if n.told = append(n.told, what); len(n.told) == n.want {
+		n.full()
+	}
+}
+
+func (n *notes) restarted(resp *v3.GetResponse) { n.add(fmt.Sprint("snapshot ", resp.Header.Revision)) }
+
+func (n *notes) moved(batch *v3.WatchResponse) {
+	for _, ev := range batch.Events {
+		n.add(fmt.Sprint("event ", ev.Kv.ModRevision))
+	}
+}
+
+// TestAFollowerHearsOfEachRevisionOnceAndInOrder has a watch report what the
+// snapshot has already, and break.
+func TestAFollowerHearsOfEachRevisionOnceAndInOrder(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := &script{
+			watch: func(ctx context.Context, n int, events chan<- v3.WatchResponse) {
+				events <- begun
+				if n == 1 {
+					events <- gone(4)
+					events <- gone(5, 6, 7)
+					events <- gone(8)
+					return
+				}
+				events <- gone(10, 11)
+				<-ctx.Done()
+			},
+			reads: []*v3.GetResponse{at(6, 0), at(10, 0)},
+		}
+		ctx, full := context.WithCancel(t.Context())
+		n := &notes{want: 5, full: full}
+		_ = follow(ctx, s.client(t.Context()), followed{key: "key"}, n)
+		want := []string{"snapshot 6", "event 7", "event 8", "snapshot 10", "event 11"}
+		if !slices.Equal(n.told, want) {
+			t.Errorf("told %v, want %v", n.told, want)
+		}
+	})
+}
+
+// TestAWatchThatDoesNotBeginIsBegunAnew has the first watch never begin, and then
+// the read that belongs to a watch never end.
+func TestAWatchThatDoesNotBeginIsBegunAnew(t *testing.T) {
+	t.Parallel()
+	silent := func(ctx context.Context, n int, events chan<- v3.WatchResponse) {
+		if n == 1 {
+			<-ctx.Done()
+			return
+		}
+		stand(ctx, n, events)
+	}
+	for name, s := range map[string]*script{
+		"the watch": {watch: silent, reads: []*v3.GetResponse{at(1, 1), at(2, 0)}},
+		"the read":  {watch: stand, reads: []*v3.GetResponse{at(1, 1), nil, at(2, 0)}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+				defer cancel()
+				began := time.Now()
+				if err := NewBarrier(s.client(t.Context()), "key").Wait(ctx); err != nil {
+					t.Errorf("Wait: %v", err)
+				}
+				if took := time.Since(began); took < establishTimeout || took > establishTimeout+time.Second || s.watches != 2 {
+					t.Errorf("%d watches in %v", s.watches, took)
+				}
+			})
+		})
+	}
+}
+
+// TestAWatchThatStandsIsNotBegunAnew lets nothing happen for a long time.
+func TestAWatchThatStandsIsNotBegunAnew(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := &script{watch: stand, reads: []*v3.GetResponse{at(1, 1)}}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+		defer cancel()
+		if err := NewBarrier(s.client(t.Context()), "key").Wait(ctx); !errors.Is(err, context.DeadlineExceeded) || s.watches != 1 {
+			t.Errorf("%d watches, %v", s.watches, err)
+		}
+	})
+}
+
+// TestABarrierThatIsReleasedWhileNobodyWatchesLetsAllGo has the watch break, and
+// the barrier released before the next one begins.
+func TestABarrierThatIsReleasedWhileNobodyWatchesLetsAllGo(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := &script{
+			watch: func(ctx context.Context, n int, events chan<- v3.WatchResponse) {
+				if n == 1 {
+					events <- begun
+					return
+				}
+				stand(ctx, n, events)
+			},
+			reads: []*v3.GetResponse{at(1, 1), at(2, 1), at(3, 0)},
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		if err := NewBarrier(s.client(t.Context()), "key").Wait(ctx); err != nil || s.watches != 2 {
+			t.Errorf("%d watches, %v", s.watches, err)
+		}
+	})
+}
