@@ -31,10 +31,9 @@ type claim struct {
 	// uncertain says that a request to create the key had an unknown outcome.
 	uncertain bool
 
+	mu sync.Mutex
 	// work is what is done for the claim in the background, if anything.
 	work *work
-
-	mu sync.Mutex
 	// over is why the claim was given up or lost, nil before.
 	over error
 	// held is the context of its holder, which ends then or with the term. It is

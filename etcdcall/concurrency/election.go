@@ -113,12 +113,15 @@ func (e *Election) Proclaim(ctx context.Context, val string) error {
 // in the background; Resign may be called again to wait for that.
 func (e *Election) Resign(ctx context.Context) error {
 	e.mu.Lock()
-	c := e.led
+	c, last := e.led, e.last
 	e.led = nil
 	e.mu.Unlock()
-	if c == nil {
-		_, err := e.settle(ctx)
-		return err
+	switch {
+	case c != nil:
+	case last == nil:
+		return nil
+	default:
+		return last.withdrawn(ctx)
 	}
 	header, err := c.giveBack(ctx)
 	if isLost(err) {

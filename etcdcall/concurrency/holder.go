@@ -54,7 +54,7 @@ func (h *holder) unlock(ctx context.Context) error {
 	case leaving == nil:
 		return ErrLockReleased
 	}
-	err := leaving.settled(ctx)
+	err := leaving.withdrawn(ctx)
 	if err != nil {
 		h.leave(leaving)
 	}

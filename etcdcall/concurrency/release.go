@@ -68,12 +68,7 @@ func (c *claim) giveBack(ctx context.Context) (*pb.ResponseHeader, error) {
 // for as long as the session can have it.
 func (c *claim) abandon() {
 	c.give()
-	c.inBackground(func(ctx context.Context) {
-		if c.withdraw() == nil {
-			c.lookOut(ctx)
-		}
-		c.vacate()
-	})
+	c.inBackground(c.withdraw)
 }
 
 // withdraw deletes the key of c, if there is one.
@@ -91,31 +86,11 @@ func (c *claim) retire() {
 		c.vacate()
 		return
 	}
-	c.inBackground(func(ctx context.Context) {
-		c.lookOut(ctx)
-		c.vacate()
-	})
-}
-
-// lookOut deletes the key if it comes back. If the request to create it was sent
-// several times, or its outcome is unknown, it may be applied late. Until that
-// cannot happen any more, the name is not used again.
-func (c *claim) lookOut(ctx context.Context) {
-	if !c.uncertain {
-		return
-	}
-	_ = reprise.Invoke(ctx, func(ctx context.Context, _ reprise.CallSettings) error {
-		return errors.Join(errNotYet, c.clear(ctx))
-	}, reprise.WithMaxElapsed(lateness), reprise.WithRetry(func() reprise.Retryer {
-		return reprise.OnErrorFunc(lookouts, func(error) bool { return true })
-	}))
-	c.uncertain = ctx.Err() != nil
+	c.inBackground(func() error { return nil })
 }
 
 // clear deletes the key of c, whose revision is not known, as it finds it. To
-// delete it by its name alone could take the key of the next claim. A deletion
-// that has begun does not end with ctx: the next claim could find the key that it
-// is about to delete, and take it for its own.
+// delete it by its name alone could take the key of the next claim.
 func (c *claim) clear(ctx context.Context) error {
 	found, err := repeatable(ctx, func(ctx context.Context) (*v3.GetResponse, error) {
 		return c.client().Get(ctx, c.key, v3.WithKeysOnly())
@@ -123,8 +98,104 @@ func (c *claim) clear(ctx context.Context) error {
 	if err != nil || len(found.Kvs) == 0 {
 		return err
 	}
-	_, _, err = c.release(c.term.ctx, found.Kvs[0].CreateRevision)
+	_, _, err = c.release(ctx, found.Kvs[0].CreateRevision)
 	return err
+}
+
+// work is what is done for a claim in the background: its key is withdrawn, and
+// then looked out for.
+type work struct {
+	withdrawn, done chan struct{} // closed when that is over, or everything
+	// looking is full while the key is looked for, and for good after the last
+	// time.
+	looking chan struct{}
+	halt    context.CancelFunc // ends the look-out
+}
+
+// inBackground withdraws the key of c, looks out for it, and then lets its name be
+// used again, for as long as the term lasts.
+func (c *claim) inBackground(withdraw func() error) {
+	ctx, halt := context.WithCancel(c.term.ctx)
+	w := &work{make(chan struct{}), make(chan struct{}), make(chan struct{}, 1), halt}
+	c.mu.Lock()
+	c.work = w
+	c.mu.Unlock()
+	began := c.queue.session.spawn(func() {
+		defer close(w.done)
+		defer halt()
+		err := withdraw()
+		close(w.withdrawn)
+		if err == nil && c.uncertain {
+			c.lookOut(ctx, w)
+		}
+		c.vacate()
+	})
+	if !began {
+		halt()
+		close(w.withdrawn)
+		close(w.done)
+	}
+}
+
+// lookOut deletes the key if it comes back. If the request to create it was sent
+// several times, or its outcome is unknown, it may be applied late. Until that
+// cannot happen any more, the name is not used again.
+func (c *claim) lookOut(ctx context.Context, w *work) {
+	_ = reprise.Invoke(ctx, func(ctx context.Context, _ reprise.CallSettings) error {
+		select {
+		case w.looking <- struct{}{}:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		defer func() { <-w.looking }()
+		return errors.Join(errNotYet, c.clear(ctx))
+	}, reprise.WithMaxElapsed(lateness), reprise.WithRetry(func() reprise.Retryer {
+		return reprise.OnErrorFunc(lookouts, func(error) bool { return true })
+	}))
+	c.uncertain = ctx.Err() != nil
+}
+
+// withdrawn waits until the key of c is withdrawn, if that is under way.
+func (c *claim) withdrawn(ctx context.Context) error {
+	w := c.working()
+	if w == nil {
+		return nil
+	}
+	select {
+	case <-w.withdrawn:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// settled waits until the key of c is withdrawn, and ends the look-out for it. What
+// that has found is deleted before: the next claim of the name could take it for
+// its own. If ctx ends, the look-out goes on.
+func (c *claim) settled(ctx context.Context) error {
+	if err := c.withdrawn(ctx); err != nil {
+		return err
+	}
+	w := c.working()
+	if w == nil {
+		return nil
+	}
+	select {
+	case w.looking <- struct{}{}:
+		w.halt()
+		<-w.done
+		return nil
+	case <-w.done:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (c *claim) working() *work {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.work
 }
 
 // lateness is how long after it was sent a request is applied at most. A server
@@ -135,42 +206,3 @@ const lateness = 30 * time.Second
 var lookouts = reprise.Backoff{Initial: 50 * time.Millisecond, Max: 2 * time.Second, Jitter: reprise.JitterEqual}
 
 var errNotYet = errors.New("concurrency: the key may still come")
-
-// work is what is done for a claim in the background.
-type work struct {
-	done chan struct{}
-	halt context.CancelFunc
-}
-
-// inBackground does task for as long as the term lasts. Its context ends earlier
-// if somebody wants the claim settled.
-func (c *claim) inBackground(task func(ctx context.Context)) {
-	ctx, halt := context.WithCancel(c.term.ctx)
-	w := &work{make(chan struct{}), halt}
-	c.work = w
-	began := c.queue.session.spawn(func() {
-		defer close(w.done)
-		defer halt()
-		task(ctx)
-	})
-	if !began {
-		halt()
-		close(w.done)
-	}
-}
-
-// settled waits until nothing is done for the claim in the background any more.
-// To look out for a key that comes late is not waited for, but the deletion of
-// one that came is.
-func (c *claim) settled(ctx context.Context) error {
-	if c.work == nil {
-		return nil
-	}
-	c.work.halt()
-	select {
-	case <-c.work.done:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}

@@ -101,6 +101,7 @@ func TestACandidateDoesNotTakeOverAKeyThatIsBeingDeleted(t *testing.T) {
 				t.Errorf("Campaign while the last candidacy is on its way out: %v", err)
 			}
 			g.let(deletion)
+			must(t, e.Resign(soon(t)))
 			must(t, e.Campaign(soon(t), "two"))
 			if err := e.Proclaim(soon(t), "still two"); err != nil {
 				t.Errorf("the leadership did not last: %v", err)
@@ -131,4 +132,56 @@ func TestAProclamationThatComesLateIsNoNews(t *testing.T) {
 	must(t, e.Proclaim(soon(t), "new"))
 	g.let(late)
 	checkLeader(t, e, "new")
+}
+
+// TestAKeyIsLookedOutForWhateverIsWaitedFor has the request to create a key come
+// late, after somebody has waited for what is done in the background.
+func TestAKeyIsLookedOutForWhateverIsWaitedFor(t *testing.T) {
+	t.Parallel()
+	// again takes what a request on its way is for once more, and fails to give it
+	// back, and then waits for that.
+	again := func(t *testing.T, c *etcdtest.Cluster, g *gate, take, give func(context.Context) error) (creation *hold) {
+		creation = g.hold(t, 1, puts)
+		taken := lockInBackground(t, take)
+		creation.await(t, "the request")
+		c.Member(0).ClientLink().Reset()
+		must(t, <-taken)
+		deletion := g.hold(t, -1, deletes)
+		if err := give(within(t, 100*time.Millisecond)); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("given back: %v", err)
+		}
+		g.let(deletion)
+		must(t, give(soon(t)))
+		return creation
+	}
+	for name, wait := range map[string]func(t *testing.T, c *etcdtest.Cluster, g *gate, s *concurrency.Session) (creation *hold){
+		"Unlock": func(t *testing.T, c *etcdtest.Cluster, g *gate, s *concurrency.Session) *hold {
+			m := concurrency.NewMutex(s, "key")
+			return again(t, c, g, m.Lock, m.Unlock)
+		},
+		"Resign": func(t *testing.T, c *etcdtest.Cluster, g *gate, s *concurrency.Session) *hold {
+			e := concurrency.NewElection(s, "key")
+			return again(t, c, g, func(ctx context.Context) error { return e.Campaign(ctx, "x") }, e.Resign)
+		},
+		"a Campaign that gives up": func(t *testing.T, _ *etcdtest.Cluster, g *gate, s *concurrency.Session) *hold {
+			e := concurrency.NewElection(s, "key")
+			creation := quit(t, g, e)
+			lookedFor(t, g)
+			ctx, cancel := context.WithCancel(t.Context())
+			cancel()
+			if err := e.Campaign(ctx, "x"); !errors.Is(err, context.Canceled) {
+				t.Errorf("Campaign: %v", err)
+			}
+			return creation
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var g gate
+			c := etcdtest.New(t, g.option())
+			creation := wait(t, c, &g, session(t, newClient(t, c)))
+			g.let(creation)
+			until(t, "the key to go", func() bool { return len(keys(t, c, "key/")) == 0 })
+		})
+	}
 }
