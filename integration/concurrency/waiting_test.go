@@ -339,8 +339,6 @@ func TestAWaiterThatGaveUpIsPassedOver(t *testing.T) {
 func TestAWaiterEndsWithItsSession(t *testing.T) {
 	t.Parallel()
 	c := etcdtest.New(t)
-	_, err := truth(t, c).Put(soon(t), "lock/0", "")
-	must(t, err)
 	for name, end := range map[string]func(s *concurrency.Session){
 		"orphaned": (*concurrency.Session).Orphan,
 		"closed":   func(s *concurrency.Session) { must(t, s.Close()) },
@@ -351,15 +349,19 @@ func TestAWaiterEndsWithItsSession(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
+			// A lock of its own: of a waiter before it that goes, a waiter would hear
+			// that its key is gone, before the session knows why.
+			_, err := truth(t, c).Put(soon(t), name+"/0", "")
+			must(t, err)
 			s := session(t, newClient(t, c))
-			done := lockInBackground(t, concurrency.NewMutex(s, "lock").Lock)
+			done := lockInBackground(t, concurrency.NewMutex(s, name).Lock)
 			until(t, "the waiter", func() bool { return len(leased(t, c, s)) == 1 })
 			end(s)
 			var ended *concurrency.SessionError
 			if err := <-done; !errors.Is(err, concurrency.ErrSessionExpired) || !errors.As(err, &ended) || ended.Reason.String() != name {
 				t.Errorf("got %v", err)
 			}
-			if err := concurrency.NewMutex(s, "lock").Lock(soon(t)); !errors.Is(err, concurrency.ErrSessionExpired) {
+			if err := concurrency.NewMutex(s, name).Lock(soon(t)); !errors.Is(err, concurrency.ErrSessionExpired) {
 				t.Errorf("afterwards: %v", err)
 			}
 		})
