@@ -26,13 +26,19 @@ type Election struct {
 	mod    int64  // the revision of the leader's value, 0 if unknown
 	last   *claim // the last candidacy, which may still be on its way out
 	header *pb.ResponseHeader
+	// resigned is closed when the last Resign of a leader has returned, nil before
+	// the first.
+	resigned chan struct{}
+
+	// campaigning is full while a candidacy is under way.
+	campaigning chan struct{}
 
 	busy atomic.Bool // see claim.acquire
 }
 
 // NewElection returns the election of the name pfx. Its keys lie under pfx + "/".
 func NewElection(s *Session, pfx string) *Election {
-	return &Election{session: s, prefix: pfx + "/"}
+	return newElection(s, pfx+"/")
 }
 
 // ResumeElection returns an election that is led by leaderKey, created at revision
@@ -42,44 +48,63 @@ func NewElection(s *Session, pfx string) *Election {
 // Unlike that of [NewElection], pfx is the whole prefix, with the slash, as it is
 // in clientv3.
 func ResumeElection(s *Session, pfx string, leaderKey string, leaderRev int64) *Election {
-	e := &Election{session: s, prefix: pfx}
+	e := newElection(s, pfx)
 	e.led = s.claimAs(s.current(), pfx, leaderKey)
 	e.led.rev = leaderRev
 	e.last = e.led
 	return e
 }
 
+func newElection(s *Session, prefix string) *Election {
+	return &Election{session: s, prefix: prefix, campaigning: make(chan struct{}, 1)}
+}
+
 // Campaign makes val a candidate and waits until it is elected. It costs one round
-// trip if there is no other. If this Election leads already, val is proclaimed.
+// trip if there is no other. If this Election leads already, val is proclaimed; if
+// another Campaign of it is under way, that is waited for.
 //
 // It never returns nil without the leadership: whoever waited long is asked for in
 // the store before. If ctx or the session ends, or anything else fails, the
 // candidacy is withdrawn in the background.
 func (e *Election) Campaign(ctx context.Context, val string) error {
+	leads, err := e.stand(ctx, val)
+	if err != nil || !leads {
+		return err
+	}
+	return e.Proclaim(ctx, val)
+}
+
+// stand makes val a candidate and waits until it is elected, unless this Election
+// leads already, with a value that may be another.
+func (e *Election) stand(ctx context.Context, val string) (already bool, err error) {
+	select {
+	case e.campaigning <- struct{}{}:
+		defer func() { <-e.campaigning }()
+	case <-ctx.Done():
+		return false, ctx.Err()
+	}
 	if e.leads() != nil {
-		return e.Proclaim(ctx, val)
+		return true, nil
 	}
 	t, err := e.session.alive(ctx)
 	if err != nil {
-		return err
+		return false, err
 	}
 	late, err := e.settle(ctx)
 	if err != nil {
-		return err
+		return false, err
 	}
 	c := e.session.claimAs(t, e.prefix, e.prefix+strconv.FormatInt(int64(t.lease), 16))
 	c.uncertain = late
 	err = c.acquire(ctx, val, &e.busy)
 	e.mu.Lock()
+	defer e.mu.Unlock()
 	e.last = c
-	if err == nil {
-		e.led, e.header, e.mod = c, c.header, 0
+	if err != nil {
+		return false, err
 	}
-	e.mu.Unlock()
-	if err == nil && c.existed && c.value != val {
-		return e.Proclaim(ctx, val)
-	}
-	return err
+	e.led, e.header, e.mod = c, c.header, 0
+	return c.existed && c.value != val, nil
 }
 
 // Proclaim gives the leader's key a new value without another election. It returns
@@ -113,17 +138,20 @@ func (e *Election) Proclaim(ctx context.Context, val string) error {
 // in the background; Resign may be called again to wait for that.
 func (e *Election) Resign(ctx context.Context) error {
 	e.mu.Lock()
-	c, last := e.led, e.last
-	e.led = nil
-	e.mu.Unlock()
-	switch {
-	case c != nil:
-	case last == nil:
-		return nil
-	default:
+	c := e.led
+	if c == nil {
+		e.mu.Unlock()
+		last, err := e.leaving(ctx)
+		if last == nil || err != nil {
+			return err
+		}
 		return last.withdrawn(ctx)
 	}
+	resigned := make(chan struct{})
+	e.led, e.resigned = nil, resigned
+	e.mu.Unlock()
 	header, err := c.giveBack(ctx)
+	close(resigned)
 	if isLost(err) {
 		return nil
 	}
@@ -205,15 +233,30 @@ func (e *Election) modOf(c *claim) int64 {
 	return e.mod
 }
 
+// leaving returns the last candidacy when no Resign is at work on it any more, nil
+// if there was none.
+func (e *Election) leaving(ctx context.Context) (*claim, error) {
+	e.mu.Lock()
+	c, resigned := e.last, e.resigned
+	e.mu.Unlock()
+	if resigned == nil {
+		return c, nil
+	}
+	select {
+	case <-resigned:
+		return c, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
 // settle waits until nothing is under way that was done for an earlier candidacy:
 // its key would have the same name. It reports whether that key may still come
 // back.
 func (e *Election) settle(ctx context.Context) (late bool, err error) {
-	e.mu.Lock()
-	c := e.last
-	e.mu.Unlock()
-	if c == nil {
-		return false, nil
+	c, err := e.leaving(ctx)
+	if c == nil || err != nil {
+		return false, err
 	}
 	if err := c.settled(ctx); err != nil {
 		return false, err

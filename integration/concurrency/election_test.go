@@ -131,6 +131,39 @@ func TestACampaignThatFailsLeavesNoCandidate(t *testing.T) {
 	}
 }
 
+// TestCampaignsOfOneElectionTakeTurns has one of two give up: they would have one
+// key between them.
+func TestCampaignsOfOneElectionTakeTurns(t *testing.T) {
+	t.Parallel()
+	c := etcdtest.New(t)
+	e := concurrency.NewElection(session(t, newClient(t, c)), "election")
+	candidates := func(n int) {
+		t.Helper()
+		until(t, strconv.Itoa(n)+" candidates", func() bool { return len(keys(t, c, "election/")) == n })
+	}
+	for range 5 {
+		_, err := truth(t, c).Put(soon(t), "election/0", "")
+		must(t, err)
+		ctx, giveUp := context.WithCancel(soon(t))
+		first := make(chan error, 1)
+		go func() { first <- e.Campaign(ctx, "first") }()
+		candidates(2)
+		second := lockInBackground(t, func(ctx context.Context) error { return e.Campaign(ctx, "second") })
+		giveUp()
+		if err := <-first; !errors.Is(err, context.Canceled) {
+			t.Errorf("Campaign: %v", err)
+		}
+		third := lockInBackground(t, func(ctx context.Context) error { return e.Campaign(ctx, "second") })
+		candidates(2)
+		_, err = truth(t, c).Delete(soon(t), "election/0")
+		must(t, err)
+		must(t, <-second)
+		must(t, <-third)
+		checkLeader(t, e, "second")
+		must(t, e.Resign(soon(t)))
+	}
+}
+
 func TestACandidateWhoComesBackFindsTheOneBeforeItAmongYoungerOnes(t *testing.T) {
 	t.Parallel()
 	c := etcdtest.New(t)

@@ -81,6 +81,17 @@ func TestACandidateDoesNotTakeOverAKeyThatIsBeingDeleted(t *testing.T) {
 			g.let(creation)
 			return deletion
 		},
+		"of a leader who is resigning": func(t *testing.T, g *gate, e *concurrency.Election) *hold {
+			must(t, e.Campaign(soon(t), "one"))
+			deletion := g.hold(t, -1, deletes)
+			resigned := lockInBackground(t, e.Resign)
+			t.Cleanup(func() {
+				if err := <-resigned; err != nil {
+					t.Errorf("Resign: %v", err)
+				}
+			})
+			return deletion
+		},
 		"of the last leader": func(t *testing.T, g *gate, e *concurrency.Election) *hold {
 			must(t, e.Campaign(soon(t), "one"))
 			deletion := g.hold(t, -1, deletes)
