@@ -44,13 +44,13 @@ func (l *lease) Grant(ctx context.Context, ttl int64) (*clientv3.LeaseGrantRespo
 // turns out to have done the work, the header of the response is empty. The
 // keepers of the lease end.
 func (l *lease) Revoke(ctx context.Context, id clientv3.LeaseID) (*clientv3.LeaseRevokeResponse, error) {
-	defer l.mux.revoke(int64(id))()
+	answered := l.mux.revoke(int64(id))
 	resp, err := l.calls.Revoke(ctx, id)
-	err = unpack(err)
-	switch {
-	case err == nil:
+	if err = unpack(err); err == nil {
 		l.mux.gone(int64(id), LeaseRevoked)
-	case errors.Is(err, rpctypes.ErrLeaseNotFound):
+	}
+	answered()
+	if errors.Is(err, rpctypes.ErrLeaseNotFound) {
 		l.mux.gone(int64(id), LeaseGone)
 	}
 	return resp, err

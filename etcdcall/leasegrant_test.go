@@ -85,8 +85,9 @@ func TestAnIDThatWasChosenIsGranted(t *testing.T) {
 // slowLease answers after a while.
 type slowLease struct {
 	clientv3.Lease
-	after time.Duration
-	ttl   int64
+	after  time.Duration
+	ttl    int64
+	revoke error
 }
 
 // Grant implements clientv3.Lease.
@@ -95,14 +96,20 @@ func (l *slowLease) Grant(context.Context, int64) (*clientv3.LeaseGrantResponse,
 	return &clientv3.LeaseGrantResponse{ID: 7, TTL: l.ttl}, nil
 }
 
-// slowLeaseOn returns a Lease whose unary calls take 300 ms, and the renewals of
-// whose keepers are not answered.
-func slowLeaseOn(t *testing.T) *lease {
+// Revoke implements clientv3.Lease.
+func (l *slowLease) Revoke(context.Context, clientv3.LeaseID) (*clientv3.LeaseRevokeResponse, error) {
+	time.Sleep(l.after)
+	return nil, l.revoke
+}
+
+// slowLeaseOn returns a Lease whose unary calls take 300 ms. The renewals of its
+// keepers are answered as renewals says, that the lease is gone.
+func slowLeaseOn(t *testing.T, renewals func(n int) (time.Duration, bool)) *lease {
 	t.Helper()
 	const after, ttl = 300 * time.Millisecond, 20
 	answering := &renewalServer{ttl: ttl, answer: func(int) (time.Duration, bool) { return after, true }}
 	l := &lease{keeping: newKeeping(&policy{settings: newSettings(nil), cli: &clientv3.Client{}}, answering), calls: &slowLease{after: after, ttl: ttl}}
-	l.mux.remote = &renewalServer{answer: func(int) (time.Duration, bool) { return 0, false }}
+	l.mux.remote = &renewalServer{answer: renewals}
 	t.Cleanup(l.close)
 	return l
 }
@@ -123,7 +130,7 @@ func TestAUnaryCallTellsAKeeperFromWhenItsLeaseIsHeld(t *testing.T) {
 		"granted before and renewed later": {grant, renew},
 	} {
 		synctest.Test(t, func(t *testing.T) {
-			l, sent := slowLeaseOn(t), time.Now()
+			l, sent := slowLeaseOn(t, never), time.Now()
 			err := test.before(l)
 			k, keepErr := KeepLease(t.Context(), l, 7)
 			if err != nil || keepErr != nil {

@@ -195,6 +195,7 @@ func (m *leaseMux) handle(resp *pb.LeaseKeepAliveResponse) error {
 		return nil
 	}
 	if resp.TTL <= 0 {
+		delete(m.granted.known, l.id)
 		m.lose(l, LeaseGone, nil)
 		return nil
 	}
