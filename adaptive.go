@@ -55,7 +55,7 @@ type AdaptiveConfig struct {
 
 	// Rand returns random numbers from [0, 1), safe for concurrent use. Nil
 	// stands for a generator that is seeded at random. Numbers outside the
-	// interval, and NaN, are moved into it.
+	// interval, and NaN, are moved into it. It must not use the throttle.
 	Rand func() float64
 }
 

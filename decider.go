@@ -43,10 +43,14 @@ func NewDecider(opts ...CallOption) (*Decider, error) {
 
 // Failed takes the error of the attempt that has ended, and its trailer if it
 // is known. It returns the pause after which to try again; or else the error
-// that Invoke would return: err itself or an [*Error].
+// that Invoke would return: err itself or an [*Error]. A nil ctx or err gives an
+// [*ArgumentError].
 func (d *Decider) Failed(ctx context.Context, err error, trailer metadata.MD) (time.Duration, error) {
-	if ctx == nil {
+	switch {
+	case ctx == nil:
 		return 0, &ArgumentError{Func: "Decider.Failed", Problem: "the context is nil"}
+	case err == nil:
+		return 0, &ArgumentError{Func: "Decider.Failed", Problem: "the error is nil"}
 	}
 	if d.cs.Timeout > 0 {
 		var cancel context.CancelFunc

@@ -74,6 +74,9 @@ func TestDeciderHeedsTheTrailer(t *testing.T) {
 		if _, err := d.Failed(nil, errDown, nil); !isArgumentError(err) { //nolint:staticcheck // that is the test
 			t.Errorf("got %v", err)
 		}
+		if _, err := d.Failed(t.Context(), nil, nil); !isArgumentError(err) {
+			t.Errorf("got %v", err)
+		}
 	})
 }
 

@@ -40,6 +40,8 @@ type HedgePolicy struct {
 // [grpc.Trailer] and [grpc.Peer]; those that the caller passed receive what
 // the winner brought, or the last attempt to end if all have failed. The losers
 // are cancelled, and Call returns when they have, which gRPC stubs do at once.
+// The attempts share the request, which nothing may change before that, no
+// interceptor either.
 //
 // The throttle of the call is asked before each attempt but the first
 // ([WithThrottle]); server advice is heeded under [WithPushback]; no attempt is
@@ -372,11 +374,10 @@ func (u *Unary[Req, Resp]) callHedged(ctx context.Context, req *Req, cs CallSett
 		a.resp, err = u.stub(ctx, req, a.redirect(own.GRPC, len(cs.GRPC))...)
 		return err
 	})
-	var resp *Resp
-	if latest >= 0 {
-		answers[latest].deliver(cs.GRPC)
-		resp = answers[latest].resp
+	if latest < 0 {
+		return nil, err
 	}
+	answers[latest].deliver(cs.GRPC)
 	finish(cs.GRPC, err)
-	return resp, err
+	return answers[latest].resp, err
 }

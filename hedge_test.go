@@ -384,7 +384,7 @@ func TestHedgedCallOnADeadContext(t *testing.T) {
 		t.Error("an attempt was made")
 		return nil, nil
 	}, WithHedge(HedgePolicy{}))
-	_, err := u.Call(ctx, nil)
+	_, err := u.Call(ctx, nil, WithGRPCOptions(grpc.OnFinish(func(error) { t.Error("a call finished that was never made") })))
 	stopped(t, err, ReasonCanceled)
 }
 

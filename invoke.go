@@ -22,7 +22,7 @@ type APICall func(ctx context.Context, settings CallSettings) error
 // attempt's error; it does so without sleeping if the next pause would last
 // until the deadline or beyond. No attempt is made on a context that is done.
 //
-// After each failure the questions are asked in the order of gRPC A6: does
+// After each failure the questions are asked in the order of grpc-go: does
 // the Retryer retry the error, does the throttle admit another attempt, are
 // attempts left, how long to pause. On retries, the context of the attempt
 // carries its number, see [AttemptFromContext], also as the outgoing gRPC

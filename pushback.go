@@ -32,7 +32,8 @@ const pushbackTrailer = "grpc-retry-pushback-ms"
 // Advice changes pauses only: an error that the Retryer does not retry is not
 // retried, and the limits of attempts and time hold. For the trailer to be
 // seen, the call must forward its CallSettings.GRPC, as bound calls and
-// interceptors do.
+// interceptors do. A bound unary stub must be done with its options when it
+// returns, as gRPC's are: they are used again.
 func WithPushback() CallOption {
 	return rareOption(func(r *rareSettings) { r.pushback = true })
 }

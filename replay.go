@@ -50,8 +50,12 @@ func openReplay(ctx context.Context, cs CallSettings, fn string, open openFunc) 
 		ctx, r.cancel = context.WithCancel(ctx)
 	}
 	r.ctx = ctx
+	defer func() {
+		if r.current == nil {
+			r.cancel()
+		}
+	}()
 	if refused := admitFirst(ctx, &cs); refused != nil {
-		r.cancel()
 		return nil, refused
 	}
 	if cs.rare != nil && cs.rare.timed() {
@@ -73,6 +77,7 @@ func (r *replay) SendMsg(m any) error {
 	}
 	r.cancel()
 	if abandoned {
+		r.attempt().commit()
 		only := outcome{err: err, start: r.start}
 		r.cs.observeAttempt(r.first, &only)
 		r.cs.observeEnd(r.ctx, err, &only)
@@ -202,18 +207,23 @@ func (r *replay) retries() bool {
 // recvFirst takes the result of the first attempt, the one that Open began,
 // and goes on until the server has answered or the call has ended.
 func (r *replay) recvFirst(a *streamAttempt, err error, m any) error {
-	first := outcome{start: r.start}
-	if !answered(err) {
-		first.err = a.fail(err)
-		if a.stream != nil && r.cs.rare != nil && r.cs.rare.pushback {
-			first.trailer = a.stream.Trailer()
+	live := false
+	defer func() {
+		r.commit()
+		if !live {
+			r.cancel()
 		}
+	}()
+	first := outcome{start: r.start, err: a.received(err)}
+	if first.err != nil && a.stream != nil && r.cs.rare != nil && r.cs.rare.pushback {
+		first.trailer = a.stream.Trailer()
 	}
 	r.cs.observeAttempt(r.first, &first)
 	if first.err == nil {
 		r.cs.observeEnd(r.ctx, nil, &first)
 		succeeded(r.cs.Throttle)
-		return r.deliver(a, err)
+		live = err == nil
+		return err
 	}
 	cs := r.cs
 	if !r.retries() {
@@ -225,39 +235,22 @@ func (r *replay) recvFirst(a *streamAttempt, err error, m any) error {
 		if a.err != nil {
 			return a.fail(a.err)
 		}
-		if got = a.stream.RecvMsg(m); !answered(got) {
-			return a.fail(got)
-		}
-		return nil
+		got = a.stream.RecvMsg(m)
+		return a.received(got)
 	}, first)
 	if err != nil {
 		r.over = err
-		r.commit()
-		r.cancel()
 		return err
 	}
-	return r.deliver(a, got)
-}
-
-// answered reports whether a result of RecvMsg is the server's word: a
-// message, or the regular end of a stream without one.
-func answered(err error) bool { return err == nil || errors.Is(err, io.EOF) }
-
-// deliver commits the stream to a, whose first RecvMsg returned got.
-func (r *replay) deliver(a *streamAttempt, got error) error {
-	r.commit()
-	a.commit()
-	if got != nil {
-		a.cancel(nil)
-		r.cancel()
-	}
+	live = got == nil
 	return got
 }
 
+// commit ends the retrying, and frees what it would have needed.
 func (r *replay) commit() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.committed = true
+	r.committed, r.request, r.open = true, nil, nil
 	if r.settled != nil {
 		close(r.settled)
 	}

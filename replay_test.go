@@ -3,6 +3,7 @@ package reprise
 import (
 	"context"
 	"errors"
+	"io"
 	"testing"
 	"time"
 
@@ -238,3 +239,130 @@ func TestAStreamThatCouldNotBeSentToKeepsItsError(t *testing.T) {
 type unsendable struct{ grpc.ClientStream }
 
 func (unsendable) SendMsg(any) error { return errDown }
+
+// latecomer is a stream whose first message comes when its context has ended.
+type latecomer struct {
+	grpc.ClientStream
+
+	ctx context.Context
+	err error
+}
+
+func (l *latecomer) RecvMsg(any) error {
+	<-l.ctx.Done()
+	return l.err
+}
+func (l *latecomer) SendMsg(any) error { return nil }
+
+func TestAFirstMessageThatComesAfterItsTimeIsNotDelivered(t *testing.T) {
+	for name, test := range map[string]struct {
+		got      error
+		attempts int
+	}{"a message": {nil, 2}, "the end of the stream": {io.EOF, 1}} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				attempts := 0
+				policy := WithRetry(func() Retryer { return OnAttemptTimeout(OnUnavailable(steady(time.Second))) })
+				r, err := openReplay(t.Context(), resolved(policy, WithAttemptTimeout(time.Minute), WithMaxAttempts(2)), "",
+					func(ctx context.Context, _ CallSettings) (grpc.ClientStream, error) {
+						attempts++
+						return &latecomer{ctx: ctx, err: test.got}, nil
+					})
+				if err != nil {
+					t.Fatal(err)
+				}
+				err = r.RecvMsg(nil)
+				if test.got != nil {
+					if err != test.got { //nolint:errorlint // as gRPC returns it
+						t.Errorf("got %v", err)
+					}
+				} else if e, ok := errors.AsType[*AttemptTimeoutError](stopped(t, err, ReasonAttempts).Err); !ok || e.Timeout != time.Minute {
+					t.Errorf("got %v", err)
+				}
+				if attempts != test.attempts {
+					t.Errorf("%d attempts, want %d", attempts, test.attempts)
+				}
+			})
+		})
+	}
+}
+
+func TestAStreamThatOpensAfterItsTimeIsNotHandedOut(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		attempts := 0
+		s := NewStream(func(ctx context.Context, _ ...grpc.CallOption) (grpc.ClientStream, error) {
+			if attempts++; attempts == 1 {
+				<-ctx.Done()
+			}
+			return &latecomer{ctx: ctx}, nil
+		}, WithRetry(func() Retryer { return OnAttemptTimeout(nil) }), WithAttemptTimeout(time.Minute))
+		stream, err := s.Open(t.Context())
+		if err != nil || attempts != 2 {
+			t.Fatalf("%v after %d attempts", err, attempts)
+		}
+		if err := stream.(*latecomer).ctx.Err(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestACommittedStreamKeepsNoRequest(t *testing.T) {
+	t.Parallel()
+	for _, got := range []error{nil, errMissing} {
+		r, err := openReplay(t.Context(), resolved(onDown(steady(1))), "", func(context.Context, CallSettings) (grpc.ClientStream, error) {
+			return &recorded{recv: got}, nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = r.SendMsg("request")
+		if err := r.RecvMsg(nil); err != got { //nolint:errorlint // the very error
+			t.Error(err)
+		}
+		if r.request != nil || r.open != nil {
+			t.Error("the request is kept")
+		}
+	}
+}
+
+func TestAPanicLeavesNoStreamBehind(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		var opened []context.Context
+		open := func(ctx context.Context, _ ...grpc.CallOption) (grpc.ClientStream, error) {
+			opened = append(opened, ctx)
+			panic("stub")
+		}
+		explosive := WithRetry(func() Retryer {
+			return RetryerFunc(func(error) (time.Duration, bool) { panic("Retryer") })
+		})
+		r, err := openReplay(t.Context(), resolved(explosive), "", func(ctx context.Context, _ CallSettings) (grpc.ClientStream, error) {
+			opened = append(opened, ctx)
+			return nil, errDown
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for name, f := range map[string]func(){
+			"Retryer": func() { _ = r.RecvMsg(nil) },
+			"stub": func() {
+				_, _ = openReplay(t.Context(), CallSettings{}, "", func(ctx context.Context, _ CallSettings) (grpc.ClientStream, error) { return open(ctx) })
+			},
+			"bound stub": func() { _, _ = NewStream(open, WithTimeout(time.Hour)).Open(t.Context()) },
+		} {
+			if caught(f) == nil {
+				t.Errorf("%s: no panic", name)
+			}
+		}
+		if _, err := r.Header(); err != errDown { //nolint:errorlint // the very error
+			t.Errorf("Header: %v", err)
+		}
+		for i, ctx := range opened {
+			if ctx.Err() == nil {
+				t.Errorf("the context of stream %d goes on", i)
+			}
+		}
+		if len(opened) != 3 {
+			t.Errorf("%d streams", len(opened))
+		}
+	})
+}

@@ -143,7 +143,7 @@ func (rs anyRetryer) Reset() {
 }
 
 // AtMost returns a Retryer that retries what r retries, but not after the
-// n-th failure in a row. In contrast to [WithMaxAttempts], the call then ends
+// n-th of those failures. In contrast to [WithMaxAttempts], the call then ends
 // with the attempt's own error, and the limit can be one part of [AnyOf]: an
 // error that another part retries does not count. With n of zero or less, or a
 // nil r, nothing is retried.

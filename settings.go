@@ -133,6 +133,7 @@ func (cs *CallSettings) apply(opts []CallOption) {
 func (cs *CallSettings) applyForeign(opt CallOption) {
 	moved := *cs
 	opt.Resolve(&moved)
+	moved.GRPC = slices.Clip(moved.GRPC)
 	*cs = moved
 }
 

@@ -43,6 +43,10 @@ func TestAppendingToGRPCOptionsHarmsNoOther(t *testing.T) {
 	if bound.GRPC[0] == nil {
 		t.Error("the option follows its argument")
 	}
+	roomy := resolved(&foreign{grpc: make([]grpc.CallOption, 1, 8)})
+	if len(roomy.GRPC) != 1 || cap(roomy.GRPC) != 1 {
+		t.Errorf("a foreign option leaves %d options with the capacity for %d", len(roomy.GRPC), cap(roomy.GRPC))
+	}
 	a, b := append(bound.GRPC, grpc.MaxCallRecvMsgSize(1)), append(bound.GRPC, grpc.MaxCallRecvMsgSize(2)) //nolint:gocritic // that is the test
 	if a[3] == b[3] {
 		t.Error("two appends share their array")
@@ -62,17 +66,20 @@ func TestAppendingToGRPCOptionsHarmsNoOther(t *testing.T) {
 }
 
 // foreign is an option of another package.
-type foreign struct{ attempts int }
+type foreign struct {
+	attempts int
+	grpc     []grpc.CallOption
+}
 
 func (f *foreign) Resolve(cs *CallSettings) {
-	cs.MaxAttempts = f.attempts
+	cs.MaxAttempts, cs.GRPC = f.attempts, f.grpc
 	WithMaxElapsed(time.Minute).Resolve(cs)
 	WithTimeout(time.Hour).Resolve(cs)
 }
 
 func TestForeignOptionsAreApplied(t *testing.T) {
 	t.Parallel()
-	cs := resolved(WithMaxAttempts(2), &foreign{7}, nil, WithTimeout(time.Second))
+	cs := resolved(WithMaxAttempts(2), &foreign{attempts: 7}, nil, WithTimeout(time.Second))
 	if cs.MaxAttempts != 7 || cs.rare.maxElapsed != time.Minute || cs.Timeout != time.Second {
 		t.Errorf("got %+v", cs)
 	}

@@ -3,6 +3,7 @@ package reprise
 import (
 	"context"
 	"errors"
+	"io"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -118,6 +119,12 @@ func openStream(ctx context.Context, cs CallSettings, fn string, open openFunc) 
 	if life.whole > 0 {
 		ctx, cancel = context.WithTimeout(ctx, life.whole)
 	}
+	lives := false
+	defer func() {
+		if !lives {
+			cancel()
+		}
+	}()
 	err := invoke(ctx, cs, func(ctx context.Context, cs CallSettings) error {
 		var a *streamAttempt
 		var opened atomic.Bool // until then, what ends is no stream of the caller's
@@ -134,13 +141,13 @@ func openStream(ctx context.Context, cs CallSettings, fn string, open openFunc) 
 		if a = life.open(ctx, cs, open); a.err != nil {
 			return a.fail(a.err)
 		}
-		a.commit()
+		if !a.commit() {
+			return a.overdue()
+		}
 		opened.Store(true)
+		lives = true
 		return nil
 	})
-	if err != nil {
-		cancel()
-	}
 	return err
 }
 
@@ -185,11 +192,14 @@ type streamAttempt struct {
 // errAttemptTime is the cause of the end of an attempt's context.
 var errAttemptTime = errors.New("the attempt's time ran out")
 
-// commit ends the bound on the time until the first message.
-func (a *streamAttempt) commit() {
-	if a.timer != nil {
-		a.timer.Stop()
-	}
+// commit ends the bound on the time until the first message. It reports whether
+// the attempt was in time: one that was not is being cancelled.
+func (a *streamAttempt) commit() bool { return a.timer == nil || a.timer.Stop() }
+
+// overdue ends an attempt that was not in time and returns the error of it.
+func (a *streamAttempt) overdue() error {
+	a.cancel(errAttemptTime)
+	return &AttemptTimeoutError{Timeout: a.limit, Err: errAttemptTime}
 }
 
 // fail ends the attempt and returns the error to report for err.
@@ -200,4 +210,19 @@ func (a *streamAttempt) fail(err error) error {
 	}
 	a.cancel(nil)
 	return err
+}
+
+// received returns the error of an attempt whose first RecvMsg returned err, nil
+// if the server has answered: a message, or the regular end of a stream without
+// one.
+func (a *streamAttempt) received(err error) error {
+	inTime := a.commit()
+	switch {
+	case errors.Is(err, io.EOF), err == nil && inTime:
+		return nil
+	case err == nil:
+		return a.overdue()
+	default:
+		return a.fail(err)
+	}
 }
