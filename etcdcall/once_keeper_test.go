@@ -242,6 +242,42 @@ func TestTheCreationOfSlotsIsGuardedHoweverManyNamesWereUsed(t *testing.T) {
 	}
 }
 
+func TestNoMoreNamesAreUsedThanTwiceTheSlots(t *testing.T) {
+	t.Parallel()
+	inBubble(t, func(t *testing.T, w *onceWriter, s *store) {
+		if _, err := put(t.Context(), w, "k"); err != nil {
+			t.Fatal(err)
+		}
+		id := w.current.Load()
+		id.named = 2*100 - 1
+		for range 2 {
+			if err := id.grow(t.Context(), firstSlots); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if n := len(id.slots); id.named != 2*100 || n != firstSlots+1 {
+			t.Errorf("%d names and %d slots, want 200 and one slot more", id.named, n)
+		}
+	}, OnceSlots(100))
+}
+
+func TestANewIdentityServesAtOnceHoweverOldTheClient(t *testing.T) {
+	t.Parallel()
+	inBubble(t, func(t *testing.T, w *onceWriter, s *store) {
+		for range 2 {
+			began := time.Now()
+			if _, err := put(t.Context(), w, "k"); err != nil {
+				t.Fatal(err)
+			}
+			if took := time.Since(began); took > time.Second {
+				t.Errorf("took %v", took)
+			}
+			time.Sleep(time.Hour)
+			w.current.Load().lose()
+		}
+	})
+}
+
 func TestSlotsGrowWithDemandUpToTheirNumber(t *testing.T) {
 	t.Parallel()
 	inBubble(t, func(t *testing.T, w *onceWriter, s *store) {

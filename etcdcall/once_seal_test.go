@@ -232,10 +232,12 @@ func TestASlotWhoseFenceFailsServesNobodyUntilAFenceSucceeds(t *testing.T) {
 	t.Parallel()
 	inBubble(t, func(t *testing.T, w *onceWriter, s *store) {
 		abandon(t, w, s, func(bool) error { return rpctypes.ErrGRPCNoSpace })
-		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-		defer cancel()
-		if _, err := put(ctx, w, "b"); !errors.Is(err, errNoSlot) || OutcomeOf(err) != NotApplied {
+		began := time.Now()
+		if _, err := put(t.Context(), w, "b"); !errors.Is(err, errNoSlot) || OutcomeOf(err) != NotApplied {
 			t.Errorf("got %v, want no slot: the only one is retired", err)
+		}
+		if waited := time.Since(began); waited != DefaultMaxElapsed {
+			t.Errorf("without a deadline it waited %v", waited)
 		}
 		fences := slices.DeleteFunc(s.requests(pb.KV_Txn_FullMethodName), func(r request) bool { return !isSeal(r) })
 		if n := len(fences); n < 2 || n > 5 {

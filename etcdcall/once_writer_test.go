@@ -93,7 +93,16 @@ func losing(key string, n int) func(request, bool) error {
 func TestALostAnswerIsRecovered(t *testing.T) {
 	t.Parallel()
 	inBubble(t, func(t *testing.T, w *onceWriter, s *store) {
-		s.setFault(losing("k", 2))
+		lose := losing("k", 2)
+		s.setFault(func(r request, after bool) error {
+			err := lose(r, after)
+			if err != nil {
+				s.mu.Lock()
+				defer s.mu.Unlock()
+				s.change(func() {}) // somebody else writes meanwhile
+			}
+			return err
+		})
 		rev, err := put(t.Context(), w, "k")
 		if err != nil {
 			t.Fatal(err)

@@ -98,37 +98,67 @@ func TestRecoveredResponsesEqualTheOriginals(t *testing.T) {
 	t.Logf("%d responses rebuilt", recovered)
 }
 
-// TestRecoveredResponsesToRareTransactionsEqualTheOriginals is the same for
-// transactions that chance makes too seldom.
-func TestRecoveredResponsesToRareTransactionsEqualTheOriginals(t *testing.T) {
-	t.Parallel()
-	cli, lossy := newForgetful(t)
+// rare are transactions that chance makes too seldom. There is a key k6 with the
+// lease, and none that is called nobody.
+func rare(lease clientv3.LeaseID) map[string]rareTxn {
 	all := clientv3.OpGet("k", clientv3.WithPrefix())
 	// etcd refuses a put in a range that the transaction deletes, unless the
 	// range has no end.
 	endless := clientv3.OpDelete("k5", clientv3.WithFromKey(), clientv3.WithPrevKV())
 	put := clientv3.OpPut("k5", "v", clientv3.WithPrevKV())
+	leased := clientv3.OpPut("k6", "w", clientv3.WithLease(lease))
 	sorted := func(by clientv3.SortTarget, order clientv3.SortOrder) clientv3.Op {
 		return clientv3.OpGet("k", clientv3.WithPrefix(), clientv3.WithSort(by, order), clientv3.WithLimit(3))
 	}
-	for name, ops := range map[string][]clientv3.Op{
-		"put before an endless delete": {put, all, endless, all},
-		"put after an endless delete":  {endless, all, put, all},
-		"put between endless deletes":  {endless, put, all, endless, all},
-		"first keys, then their order": {clientv3.OpPut("k5/00", "w"), clientv3.OpPut("k5/01", "w"), sorted(clientv3.SortByModRevision, clientv3.SortNone)},
-		"order, then the first keys":   {put, sorted(clientv3.SortByModRevision, clientv3.SortAscend)},
-		"keys that compare equal":      {put, sorted(clientv3.SortByVersion, clientv3.SortDescend)},
-	} {
+	keys := func(by clientv3.SortTarget) clientv3.Op {
+		return clientv3.OpGet("k6", clientv3.WithPrefix(), clientv3.WithKeysOnly(), clientv3.WithSort(by, clientv3.SortDescend))
+	}
+	nested := clientv3.OpTxn(nil, []clientv3.Op{all}, []clientv3.Op{clientv3.OpTxn(nil, []clientv3.Op{all}, nil)})
+	last := clientv3.OpTxn(nil, []clientv3.Op{put}, nil)
+	return map[string]rareTxn{
+		"put before an endless delete": {then: []clientv3.Op{put, all, endless, all}},
+		"put after an endless delete":  {then: []clientv3.Op{endless, all, put, all}},
+		"put between endless deletes":  {then: []clientv3.Op{endless, put, all, endless, all}},
+		"first keys, then their order": {then: []clientv3.Op{
+			clientv3.OpPut("k5/00", "w"), clientv3.OpPut("k5/01", "w"), sorted(clientv3.SortByModRevision, clientv3.SortNone)}},
+		"order, then the first keys": {then: []clientv3.Op{put, sorted(clientv3.SortByModRevision, clientv3.SortAscend)}},
+		"keys that compare equal":    {then: []clientv3.Op{put, sorted(clientv3.SortByVersion, clientv3.SortDescend)}},
+		"a lease that is kept":       {then: []clientv3.Op{clientv3.OpPut("k6", "w", clientv3.WithIgnoreLease()), all}},
+		"keys without their leases":  {then: []clientv3.Op{leased, keys(clientv3.SortByKey)}},
+		"keys with their leases":     {then: []clientv3.Op{leased, keys(clientv3.SortByValue)}},
+		"else, nested in both": {
+			cmps:      []clientv3.Cmp{clientv3.Compare(clientv3.CreateRevision("nobody"), ">", 0)},
+			then:      []clientv3.Op{nested},
+			otherwise: []clientv3.Op{nested, last},
+			shape:     shape{otherwise: map[int]*shape{0: {}, 1: {}}},
+		},
+		"then, nested after nested": {then: []clientv3.Op{nested, last}, shape: shape{then: map[int]*shape{0: {}, 1: {}}}},
+	}
+}
+
+type rareTxn struct {
+	cmps            []clientv3.Cmp
+	then, otherwise []clientv3.Op
+	shape           shape
+}
+
+// TestRecoveredResponsesToRareTransactionsEqualTheOriginals is the same for
+// transactions that chance makes too seldom.
+func TestRecoveredResponsesToRareTransactionsEqualTheOriginals(t *testing.T) {
+	t.Parallel()
+	cli, lossy := newForgetful(t)
+	lease, err := cli.Grant(t.Context(), 600)
+	must(t, err)
+	for name, txn := range rare(lease.ID) {
+		_, err := cli.Txn(t.Context()).Then(append(alike(), clientv3.OpPut("k6", "v", clientv3.WithLease(lease.ID)))...).Commit()
+		must(t, err)
 		lossy.arm()
-		got, err := cli.Txn(t.Context()).Then(ops...).Commit()
+		got, err := cli.Txn(t.Context()).If(txn.cmps...).Then(txn.then...).Else(txn.otherwise...).Commit()
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
-		if want := original(lossy.response(), true, &shape{}); !proto.Equal(want, (*etcdserverpb.TxnResponse)(got)) {
+		if want := original(lossy.response(), txn.cmps == nil, &txn.shape); !proto.Equal(want, (*etcdserverpb.TxnResponse)(got)) {
 			t.Errorf("%s:\n got %v\nwant %v", name, got, want)
-		}
-		if _, err := cli.Txn(t.Context()).Then(alike()...).Commit(); err != nil {
-			t.Fatal(err)
 		}
 	}
 }

@@ -69,6 +69,8 @@ func TestOnceRecordsAreCreatedBeforeUseAndBounded(t *testing.T) {
 func TestOnceRecordsVanishWithTheClient(t *testing.T) {
 	t.Parallel()
 	_, cli, truth := onceCluster(t)
+	_, err := cli.Txn(t.Context()).Then(clientv3.OpTxn(nil, []clientv3.Op{clientv3.OpPut("k", "v")}, nil)).Commit()
+	must(t, err)
 	if err := cli.Close(); err != nil && !errors.Is(err, context.Canceled) {
 		t.Fatal(err)
 	}
