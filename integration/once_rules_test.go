@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
@@ -239,6 +240,38 @@ func TestOnceSizeLimitsAreSaid(t *testing.T) {
 			t.Errorf("%d operations, %d comparisons: got %v, want a TxnSizeError", tc.ops, len(tc.cmps), err)
 		}
 	}
+}
+
+// Each write carries a record, so without space deletes are refused as well, but
+// for those that are not to be made exactly once.
+func TestOnceWithoutSpaceNothingIsApplied(t *testing.T) {
+	t.Parallel()
+	_, cli, _ := onceCluster(t, etcdcall.OnceSlots(1))
+	alarm := func(action etcdserverpb.AlarmRequest_AlarmAction) {
+		t.Helper()
+		_, err := etcdserverpb.NewMaintenanceClient(cli.ActiveConnection()).Alarm(t.Context(),
+			&etcdserverpb.AlarmRequest{Action: action, Alarm: etcdserverpb.AlarmType_NOSPACE})
+		must(t, err)
+	}
+	_, err := cli.Put(t.Context(), "k", "v")
+	must(t, err)
+	alarm(etcdserverpb.AlarmRequest_ACTIVATE)
+	for name, write := range map[string]func() error{
+		"put":    func() error { _, err := cli.Put(soon(t), "k", "w"); return err },
+		"delete": func() error { _, err := cli.Delete(soon(t), "k"); return err },
+	} {
+		if err := write(); !errors.Is(err, rpctypes.ErrNoSpace) || etcdcall.OutcomeOf(err) != etcdcall.NotApplied {
+			t.Errorf("%s: got %v (%v), want NoSpace, not applied", name, err, etcdcall.OutcomeOf(err))
+		}
+	}
+	deleted, err := cli.Delete(etcdcall.ExactlyOnce(t.Context(), false), "k")
+	must(t, err)
+	if deleted.Deleted != 1 {
+		t.Errorf("the plain delete deleted %d keys, want the one of before", deleted.Deleted)
+	}
+	alarm(etcdserverpb.AlarmRequest_DEACTIVATE)
+	_, err = cli.Put(soon(t), "k", "w")
+	must(t, err)
 }
 
 // The state before the write is needed for the previous value, and is gone.
