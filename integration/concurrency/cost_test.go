@@ -2,7 +2,6 @@ package concurrency_test
 
 import (
 	"context"
-	"fmt"
 	"sync"
 	"testing"
 
@@ -97,29 +96,4 @@ func TestALeaderWhoCampaignsOnlyProclaims(t *testing.T) {
 	if ctx.Err() == nil {
 		t.Error("the context is not that of the leadership any more")
 	}
-}
-
-// TestAWaiterKeepsFewWatches has one client wait for many others in turn, each of
-// which has another key.
-func TestAWaiterKeepsFewWatches(t *testing.T) {
-	t.Parallel()
-	var watches created
-	c := etcdtest.New(t, watches.option())
-	m := concurrency.NewMutex(session(t, newClient(t, c)), "lock")
-	const others, kept = 6, 2
-	for i := range others {
-		other := fmt.Sprint("lock/", i)
-		_, err := truth(t, c).Put(soon(t), other, "")
-		must(t, err)
-		waiting := lockInBackground(t, m.Lock)
-		until(t, "the waiter", func() bool { return len(keys(t, c, "lock/")) == 2 })
-		_, err = truth(t, c).Delete(soon(t), other)
-		must(t, err)
-		must(t, <-waiting)
-		must(t, m.Unlock(soon(t)))
-	}
-	until(t, "all watches but two to end", func() bool {
-		begun, ended := watches.Load(), watches.canceled.Load()
-		return begun >= others && begun-ended <= kept
-	})
 }
