@@ -1,0 +1,195 @@
+package concurrency
+
+import (
+	"context"
+	"errors"
+	"io"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+
+	"github.com/reprise-go/reprise/etcdcall"
+)
+
+// renewals is a server that renews a lease as the test says.
+type renewals struct {
+	pb.LeaseClient
+	// answer answers the n-th renewal, from 1 on.
+	answer func(ctx context.Context, n int) (ttl int64, err error)
+	// refusing says that streams end before they take a request.
+	refusing error
+
+	sent    []time.Time
+	streams []context.Context
+}
+
+func (r *renewals) LeaseKeepAlive(ctx context.Context, _ ...grpc.CallOption) (grpc.BidiStreamingClient[pb.LeaseKeepAliveRequest, pb.LeaseKeepAliveResponse], error) {
+	if md, _ := metadata.FromOutgoingContext(ctx); len(md.Get(rpctypes.MetadataRequireLeaderKey)) == 0 {
+		return nil, errors.New("a member without a leader could answer")
+	}
+	r.streams = append(r.streams, ctx)
+	return &renewal{renewals: r, ctx: ctx}, nil
+}
+
+type renewal struct {
+	grpc.ClientStream
+	*renewals
+	ctx context.Context
+	id  int64
+}
+
+func (r *renewal) Send(req *pb.LeaseKeepAliveRequest) error {
+	if r.refusing != nil {
+		return io.EOF
+	}
+	r.id, r.sent = req.ID, append(r.sent, time.Now())
+	return nil
+}
+
+func (r *renewal) Recv() (*pb.LeaseKeepAliveResponse, error) {
+	if r.refusing != nil {
+		return nil, r.refusing
+	}
+	ttl, err := r.answer(r.ctx, len(r.sent))
+	return &pb.LeaseKeepAliveResponse{ID: r.id, TTL: ttl}, err
+}
+
+// never does not answer.
+func never(ctx context.Context) (int64, error) {
+	<-ctx.Done()
+	return 0, status.FromContextError(ctx.Err()).Err()
+}
+
+// TestAPlainLeaseLastsFromWhenItsRenewalWasSentMinusAMargin has one renewal
+// answered late, and no other.
+func TestAPlainLeaseLastsFromWhenItsRenewalWasSentMinusAMargin(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		ttl    int64
+		margin time.Duration
+	}{{2, 200 * time.Millisecond}, {5, 500 * time.Millisecond}, {10, time.Second}, {600, time.Second}} {
+		synctest.Test(t, func(t *testing.T) {
+			r := &renewals{answer: func(ctx context.Context, n int) (int64, error) {
+				if n > 1 {
+					return never(ctx)
+				}
+				time.Sleep(300 * time.Millisecond)
+				return test.ttl, nil
+			}}
+			l := lease{id: 7, asked: time.Now(), ttl: time.Duration(test.ttl) * time.Second}
+			reason, err := l.keepPlainly(t.Context(), r)
+			if want := r.sent[0].Add(l.ttl - test.margin); reason != SessionExpired || !errors.Is(err, errNotRenewed) || !time.Now().Equal(want) {
+				t.Errorf("TTL %d: %v (%v) after %v, want expired after %v", test.ttl, reason, err, time.Since(r.sent[0]), l.ttl-test.margin)
+			}
+			for i, stream := range r.streams {
+				if stream.Err() == nil {
+					t.Errorf("stream %d is left open", i)
+				}
+			}
+		})
+	}
+}
+
+func TestAPlainLeaseIsRenewedAfterAThirdOfItsTimeOrTheCheck(t *testing.T) {
+	t.Parallel()
+	for ttl, want := range map[int64]time.Duration{2: time.Second * 2 / 3, 6: 2 * time.Second, 60: 3 * time.Second} {
+		synctest.Test(t, func(t *testing.T) {
+			r := &renewals{answer: func(context.Context, int) (int64, error) { return ttl, nil }}
+			ctx, cancel := context.WithCancelCause(t.Context())
+			why := errors.New("enough")
+			time.AfterFunc(100*time.Second, func() { cancel(why) })
+			began := time.Now()
+			l := lease{id: 7, asked: began, ttl: time.Duration(ttl) * time.Second}
+			if reason, err := l.keepPlainly(ctx, r); reason != SessionCanceled || !errors.Is(err, why) || time.Since(began) != 100*time.Second {
+				t.Errorf("TTL %d: %v (%v) after %v", ttl, reason, err, time.Since(began))
+			}
+			last := began
+			for _, sent := range r.sent {
+				if got := sent.Sub(last).Round(time.Millisecond); got != want.Round(time.Millisecond) {
+					t.Fatalf("TTL %d: renewed after %v, want %v", ttl, got, want)
+				}
+				last = sent
+			}
+			if time.Since(last) > want {
+				t.Errorf("TTL %d: it was not renewed for %v", ttl, time.Since(last))
+			}
+		})
+	}
+}
+
+// TestAPlainRenewalIsMadeAgainUnlessTheLeaseIsGone has renewals fail in several
+// ways, and then the lease be gone.
+func TestAPlainRenewalIsMadeAgainUnlessTheLeaseIsGone(t *testing.T) {
+	t.Parallel()
+	gone := func(context.Context) (int64, error) { return 0, nil }
+	down := func(context.Context) (int64, error) { return 0, status.Error(codes.Unavailable, "down") }
+	for name, test := range map[string]struct {
+		answers []func(context.Context) (int64, error)
+		within  time.Duration // of the first, for all
+	}{
+		"gone":          {[]func(context.Context) (int64, error){gone}, 0},
+		"unavailable":   {[]func(context.Context) (int64, error){down, down, gone}, time.Second},
+		"not answered":  {[]func(context.Context) (int64, error){never, gone}, attemptTimeout + time.Second},
+		"and yet again": {[]func(context.Context) (int64, error){never, down, never, gone}, 2*attemptTimeout + 2*time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := &renewals{answer: func(ctx context.Context, n int) (int64, error) { return test.answers[n-1](ctx) }}
+				l := lease{id: 7, asked: time.Now(), ttl: time.Minute}
+				reason, err := l.keepPlainly(t.Context(), r)
+				if reason != SessionRevoked || !errors.Is(err, rpctypes.ErrLeaseNotFound) || len(r.sent) != len(test.answers) {
+					t.Errorf("%v (%v) after %d renewals", reason, err, len(r.sent))
+				}
+				if took := time.Since(r.sent[0]); took > test.within {
+					t.Errorf("it took %v", took)
+				}
+			})
+		})
+	}
+}
+
+// TestAStreamThatEndsTellsWhy has the server refuse a stream: Send knows no more
+// than that it has ended.
+func TestAStreamThatEndsTellsWhy(t *testing.T) {
+	t.Parallel()
+	r := &renewals{refusing: rpctypes.ErrGRPCPermissionDenied}
+	if _, err := renewOnce(t.Context(), r, 7); !errors.Is(err, rpctypes.ErrGRPCPermissionDenied) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestWhyALeaseIsNotKept(t *testing.T) {
+	t.Parallel()
+	ended, end := context.WithCancelCause(t.Context())
+	mine := errors.New("mine")
+	end(mine)
+	refused := &etcdcall.LeaseError{Reason: etcdcall.LeaseRefused, Err: context.DeadlineExceeded}
+	for name, test := range map[string]struct {
+		ctx    context.Context
+		err    error
+		reason SessionReason
+		want   error
+	}{
+		"gone":                {t.Context(), &etcdcall.LeaseError{Reason: etcdcall.LeaseGone}, SessionRevoked, rpctypes.ErrLeaseNotFound},
+		"gone, and given up":  {ended, rpctypes.ErrLeaseNotFound, SessionRevoked, rpctypes.ErrLeaseNotFound},
+		"given up":            {ended, context.Canceled, SessionCanceled, mine},
+		"the client's end":    {t.Context(), etcdcall.ErrClosed, SessionCanceled, etcdcall.ErrClosed},
+		"out of time":         {t.Context(), context.DeadlineExceeded, SessionExpired, errNotRenewed},
+		"refused, by its end": {t.Context(), refused, SessionExpired, refused},
+		"anything else":       {t.Context(), mine, SessionExpired, mine},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			if reason, err := lost(test.ctx, test.err); reason != test.reason || !errors.Is(err, test.want) {
+				t.Errorf("%v: %v", reason, err)
+			}
+		})
+	}
+}
