@@ -67,17 +67,17 @@ func checkLeader(t *testing.T, e *concurrency.Election, want string) {
 func TestACampaignIsNotWonByACandidateWhoseKeyIsGone(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
-		campaign func(cli *clientv3.Client) (clientv3.LeaseID, <-chan error)
+		campaign func(t *testing.T, cli *clientv3.Client) (clientv3.LeaseID, <-chan error)
 		zombie   bool
 	}{
-		"clientv3": {func(cli *clientv3.Client) (clientv3.LeaseID, <-chan error) {
+		"clientv3": {func(t *testing.T, cli *clientv3.Client) (clientv3.LeaseID, <-chan error) {
 			s, err := raw.NewSession(cli)
 			must(t, err)
 			t.Cleanup(s.Orphan)
 			e := raw.NewElection(s, "election")
 			return s.Lease(), lockInBackground(t, func(ctx context.Context) error { return e.Campaign(ctx, "zombie") })
 		}, true},
-		"reprise": {func(cli *clientv3.Client) (clientv3.LeaseID, <-chan error) {
+		"reprise": {func(t *testing.T, cli *clientv3.Client) (clientv3.LeaseID, <-chan error) {
 			s := session(t, cli)
 			e := concurrency.NewElection(s, "election")
 			return s.Lease(), lockInBackground(t, func(ctx context.Context) error { return e.Campaign(ctx, "zombie") })
@@ -90,7 +90,7 @@ func TestACampaignIsNotWonByACandidateWhoseKeyIsGone(t *testing.T) {
 			cli := c.Client(t)
 			_, err := truth(t, c).Put(soon(t), "election/0", "")
 			must(t, err)
-			lease, won := test.campaign(cli)
+			lease, won := test.campaign(t, cli)
 			until(t, "the candidate's watch", func() bool { return watches.Load() > 0 })
 			_, err = truth(t, c).Revoke(soon(t), lease)
 			must(t, err)

@@ -256,8 +256,8 @@ func (g *firstGet) Get(ctx context.Context, key string, opts ...clientv3.OpOptio
 func TestTheContextOfALockEndsWhenTheLockIsLost(t *testing.T) {
 	t.Parallel()
 	c := etcdtest.New(t)
-	for name, take := range map[string]func(m *concurrency.Mutex){
-		"deleted": func(m *concurrency.Mutex) {
+	for name, take := range map[string]func(t *testing.T, m *concurrency.Mutex){
+		"deleted": func(t *testing.T, m *concurrency.Mutex) {
 			_, err := truth(t, c).Delete(soon(t), m.Key())
 			must(t, err)
 		},
@@ -269,7 +269,7 @@ func TestTheContextOfALockEndsWhenTheLockIsLost(t *testing.T) {
 			if ctx.Err() != nil {
 				t.Fatal("it has ended at once")
 			}
-			take(m)
+			take(t, m)
 			err := waitEnd(t, ctx, "the lock's context")
 			var lost *concurrency.LostError
 			if !errors.As(err, &lost) || lost.Key == "" || lost.Rev == 0 {

@@ -219,7 +219,7 @@ func TestReadCommittedRemembersNothing(t *testing.T) {
 func TestAnAttemptOnWhatIsRememberedSeesOneRevisionToo(t *testing.T) {
 	t.Parallel()
 	c := etcdtest.New(t)
-	move := func(n int) {
+	move := func(t *testing.T, n int) {
 		v := strconv.Itoa(n)
 		_, err := truth(t, c).Txn(soon(t)).Then(clientv3.OpPut("x", v), clientv3.OpPut("y", v)).Commit()
 		must(t, err)
@@ -249,15 +249,15 @@ func TestAnAttemptOnWhatIsRememberedSeesOneRevisionToo(t *testing.T) {
 			}
 			for _, order := range [][]string{{"x", "y"}, {"y", "x"}} {
 				var runs []string
-				move(1)
+				move(t, 1)
 				do(look(order[0]))
-				move(2)
+				move(t, 2)
 				do(look(order[1])) // one remembered from before the move, one from after
 				do(both(&runs))
 				if last := runs[len(runs)-1]; last != "2" {
 					t.Errorf("it committed %s", last)
 				}
-				move(3)
+				move(t, 3)
 				do(both(&runs)) // both remembered, both outdated
 				if last := runs[len(runs)-1]; last != "3" || len(runs) < 3 {
 					t.Errorf("it committed %s after %v", last, runs)

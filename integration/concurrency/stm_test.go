@@ -155,7 +155,8 @@ func TestAnAttemptSeesOneRevisionAlsoIfItWillNotCommit(t *testing.T) {
 	t.Parallel()
 	c := etcdtest.New(t)
 	cli, other := newClient(t, c), truth(t, c)
-	move := func(x, y string) {
+	move := func(t *testing.T, x, y string) {
+		t.Helper()
 		_, err := other.Txn(soon(t)).Then(clientv3.OpPut("x", x), clientv3.OpPut("y", y)).Commit()
 		must(t, err)
 	}
@@ -163,13 +164,13 @@ func TestAnAttemptSeesOneRevisionAlsoIfItWillNotCommit(t *testing.T) {
 		"serializable snapshot": concurrency.SerializableSnapshot, "serializable": concurrency.Serializable,
 	} {
 		t.Run(name, func(t *testing.T) {
-			move("0", "0")
+			move(t, "0", "0")
 			attempts := 0
 			_, err := concurrency.NewSTM(cli, func(s concurrency.STM) error {
 				attempts++
 				x := s.Get("x")
 				if attempts < 4 {
-					move(strconv.Itoa(attempts), strconv.Itoa(attempts))
+					move(t, strconv.Itoa(attempts), strconv.Itoa(attempts))
 				}
 				if y := s.Get("y"); y != x {
 					t.Errorf("attempt %d saw x=%s and y=%s", attempts, x, y)

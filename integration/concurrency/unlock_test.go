@@ -15,7 +15,7 @@ import (
 func TestUnlockDeletesNoKeyButItsOwn(t *testing.T) {
 	t.Parallel()
 	c := etcdtest.New(t)
-	replace := func(key string) {
+	replace := func(t *testing.T, key string) {
 		_, err := truth(t, c).Delete(soon(t), key)
 		must(t, err)
 		_, err = truth(t, c).Put(soon(t), key, "somebody else's")
@@ -27,7 +27,7 @@ func TestUnlockDeletesNoKeyButItsOwn(t *testing.T) {
 		defer s.Close()
 		m := raw.NewMutex(s, "raw")
 		must(t, m.Lock(soon(t)))
-		replace(m.Key())
+		replace(t, m.Key())
 		must(t, m.Unlock(soon(t)))
 		if len(keys(t, c, "raw/")) != 0 {
 			t.Error("clientv3 has mended it")
@@ -35,7 +35,7 @@ func TestUnlockDeletesNoKeyButItsOwn(t *testing.T) {
 	})
 	m := concurrency.NewMutex(session(t, newClient(t, c)), "lock")
 	must(t, m.Lock(soon(t)))
-	replace(m.Key())
+	replace(t, m.Key())
 	var lost *concurrency.LostError
 	if err := m.Unlock(soon(t)); !errors.As(err, &lost) {
 		t.Errorf("Unlock: %v", err)

@@ -19,26 +19,26 @@ import (
 func TestAWaiterSurvivesCompactionAndReconnection(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
-		wait  func(cli *clientv3.Client) <-chan error
+		wait  func(t *testing.T, cli *clientv3.Client) <-chan error
 		fails bool
 	}{
-		"clientv3 mutex": {func(cli *clientv3.Client) <-chan error {
+		"clientv3 mutex": {func(t *testing.T, cli *clientv3.Client) <-chan error {
 			s, err := raw.NewSession(cli)
 			must(t, err)
 			t.Cleanup(s.Orphan)
 			return lockInBackground(t, raw.NewMutex(s, "lock").Lock)
 		}, true},
-		"clientv3 election": {func(cli *clientv3.Client) <-chan error {
+		"clientv3 election": {func(t *testing.T, cli *clientv3.Client) <-chan error {
 			s, err := raw.NewSession(cli)
 			must(t, err)
 			t.Cleanup(s.Orphan)
 			e := raw.NewElection(s, "lock")
 			return lockInBackground(t, func(ctx context.Context) error { return e.Campaign(ctx, "me") })
 		}, true},
-		"mutex": {func(cli *clientv3.Client) <-chan error {
+		"mutex": {func(t *testing.T, cli *clientv3.Client) <-chan error {
 			return lockInBackground(t, concurrency.NewMutex(session(t, cli), "lock").Lock)
 		}, false},
-		"election": {func(cli *clientv3.Client) <-chan error {
+		"election": {func(t *testing.T, cli *clientv3.Client) <-chan error {
 			e := concurrency.NewElection(session(t, cli), "lock")
 			return lockInBackground(t, func(ctx context.Context) error { return e.Campaign(ctx, "me") })
 		}, false},
@@ -50,7 +50,7 @@ func TestAWaiterSurvivesCompactionAndReconnection(t *testing.T) {
 			cli := c.Client(t)
 			_, err := truth(t, c).Put(soon(t), "lock/0", "")
 			must(t, err)
-			done := test.wait(cli)
+			done := test.wait(t, cli)
 			until(t, "the waiter's watch", func() bool { return watches.Load() > 0 })
 			for range 3 {
 				_, err = truth(t, c).Put(soon(t), "other", "")
@@ -330,10 +330,10 @@ func TestAWaiterThatGaveUpIsPassedOver(t *testing.T) {
 func TestAWaiterEndsWithItsSession(t *testing.T) {
 	t.Parallel()
 	c := etcdtest.New(t)
-	for name, end := range map[string]func(s *concurrency.Session){
-		"orphaned": (*concurrency.Session).Orphan,
-		"closed":   func(s *concurrency.Session) { must(t, s.Close()) },
-		"revoked": func(s *concurrency.Session) {
+	for name, end := range map[string]func(t *testing.T, s *concurrency.Session){
+		"orphaned": func(_ *testing.T, s *concurrency.Session) { s.Orphan() },
+		"closed":   func(t *testing.T, s *concurrency.Session) { must(t, s.Close()) },
+		"revoked": func(t *testing.T, s *concurrency.Session) {
 			_, err := truth(t, c).Revoke(soon(t), s.Lease())
 			must(t, err)
 		},
@@ -347,7 +347,7 @@ func TestAWaiterEndsWithItsSession(t *testing.T) {
 			s := session(t, newClient(t, c))
 			done := lockInBackground(t, concurrency.NewMutex(s, name).Lock)
 			until(t, "the waiter", func() bool { return len(leased(t, c, s)) == 1 })
-			end(s)
+			end(t, s)
 			var ended *concurrency.SessionError
 			if err := <-done; !errors.Is(err, concurrency.ErrSessionExpired) || !errors.As(err, &ended) || ended.Reason.String() != name {
 				t.Errorf("got %v", err)
