@@ -43,10 +43,16 @@ type followed struct {
 //  4. when the watch breaks, for whatever reason, start over. So compaction
 //     cannot end it: no revision of the past is asked for.
 //
-// It returns the error of the last attempt, which is never nil.
+// It returns when ctx has ended and no earlier, with the error of the last attempt,
+// which is never nil. So the loop does not know of a deadline: it would end before
+// it if the next pause were longer.
 func follow(ctx context.Context, cli *v3.Client, what followed, f follower) error {
+	undated, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	unhook := context.AfterFunc(ctx, cancel)
+	defer unhook()
 	pause := pauses
-	return reprise.Invoke(ctx, func(ctx context.Context, _ reprise.CallSettings) error {
+	return reprise.Invoke(undated, func(ctx context.Context, _ reprise.CallSettings) error {
 		return followOnce(ctx, cli, what, f, pause.Reset)
 	}, reprise.WithRetry(func() reprise.Retryer {
 		return reprise.RetryerFunc(func(error) (time.Duration, bool) { return pause.Pause(), true })

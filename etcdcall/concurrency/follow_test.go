@@ -199,3 +199,21 @@ func TestABarrierThatIsReleasedWhileNobodyWatchesLetsAllGo(t *testing.T) {
 		}
 	})
 }
+
+// TestWhoWaitsWaitsUntilItsDeadline has watches break again and again: the pause
+// after the last one would outlast the deadline.
+func TestWhoWaitsWaitsUntilItsDeadline(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		breaking := func(_ context.Context, _ int, events chan<- v3.WatchResponse) { events <- begun }
+		s := &script{watch: breaking, reads: []*v3.GetResponse{at(1, 1)}}
+		const patience = 10 * time.Second
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		defer cancel()
+		began := time.Now()
+		err := NewBarrier(s.client(t.Context()), "key").Wait(ctx)
+		if took := time.Since(began); !errors.Is(err, context.DeadlineExceeded) || took != patience {
+			t.Errorf("Wait: %v after %v", err, took)
+		}
+	})
+}
