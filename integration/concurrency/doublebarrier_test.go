@@ -67,6 +67,11 @@ func TestAMemberWhoIsInsideDoesNotEnterAgain(t *testing.T) {
 	if err := p.members[0].Leave(soon(t)); err != concurrency.ErrLockReleased { //nolint:errorlint // the very error is promised
 		t.Errorf("Leave again: %v", err)
 	}
+	// Its name was given back once: two members of one session have two keys.
+	again := concurrency.NewDoubleBarrier(p.sessions[0], "pair", 2)
+	entered := lockInBackground(t, again.Enter)
+	must(t, p.members[0].Enter(soon(t)))
+	must(t, <-entered)
 }
 
 func TestAMemberWhoGivesUpHasNotEntered(t *testing.T) {
@@ -95,6 +100,20 @@ func TestAMemberWhoGivesUpWhileLeavingHasLeft(t *testing.T) {
 	must(t, p.members[1].Leave(soon(t)))
 	p.enter(t)
 	p.leave(t)
+}
+
+func TestAMemberWhoWasRemovedCannotLeave(t *testing.T) {
+	t.Parallel()
+	p := newPair(t)
+	p.enter(t)
+	key := string(leased(t, p.Cluster, p.sessions[0])[0])
+	_, err := truth(t, p.Cluster).Delete(soon(t), key)
+	must(t, err)
+	err = p.members[0].Leave(soon(t))
+	if lost, ok := errors.AsType[*concurrency.LostError](err); !ok || lost.Key != key {
+		t.Errorf("Leave: %v", err)
+	}
+	must(t, p.members[1].Leave(soon(t)))
 }
 
 // TestAMemberWhoSeesNothingIsNotToldThatAllIsWell lets nobody read, so that what is
