@@ -183,6 +183,10 @@ again (retry, with a number if it is tried only so often), the error is returned
 returned as an AmbiguousError, because the write may have happened and may still happen.
 Retries end with the call's deadline, or after 60 s if it has none.
 
+The errors are those of members. Something in between that sends requests again by itself, as
+etcd's grpc-proxy and an interceptor that retries do, answers with the error of its last attempt,
+which says nothing about the earlier ones.
+
 ## What a server answers
 
 Matched by message, since releases differ in the code and some of these arrive as code Unknown.
