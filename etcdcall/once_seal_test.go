@@ -297,6 +297,7 @@ func TestARefusalIsNotBelievedIfTheSlotIsNotTheCalls(t *testing.T) {
 	for name, meddle := range map[string]func(s *store, slot string){
 		"deleted":   func(s *store, slot string) { delete(s.keys, slot) },
 		"overtaken": func(s *store, slot string) { s.keys[slot].Value = record{99, markThen}.bytes() },
+		"forged":    func(s *store, slot string) { s.keys[slot].Value = record{2, markElse}.bytes() },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
