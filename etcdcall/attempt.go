@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/reprise-go/reprise/etcdcall/internal/patience"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"google.golang.org/grpc"
@@ -43,8 +44,8 @@ type attempt struct {
 	headers   context.Context // answers for the metadata, if not nil; see headers
 	leader    bool            // recordAttempt is to ask that a server without a leader refuse it
 	tokenTime uint64          // of tokenClock, before it was sent
-	patience  *patience       // that bounds it; nil for none
-	bounded   bounded         // by patience
+	patience  *patience.Patience
+	bounded   patience.Attempt // by patience
 
 	server peer.Peer     // see serverOf
 	sent   bool          // as far as recordAttempt has seen
@@ -69,18 +70,16 @@ func (a *attempt) Value(key any) any {
 type attemptNeeds struct {
 	leader   bool            // servers are to refuse them while they know of no leader
 	headers  context.Context // the metadata of most attempts; nil if each makes its own
-	patience *patience       // that bounds them; nil for none
+	patience *patience.Patience
 }
 
 // begin begins an attempt and returns its context. Its end must follow.
 func (n attemptNeeds) begin(ctx context.Context) *attempt {
-	a := &attempt{Context: ctx, call: ctx, leader: n.leader, patience: n.patience, tokenTime: tokenClock.Load()}
+	a := &attempt{call: ctx, leader: n.leader, patience: n.patience, tokenTime: tokenClock.Load()}
 	if n.headers != nil && !hasHeaders(ctx) {
 		a.headers, a.leader = n.headers, false
 	}
-	if n.patience != nil {
-		a.Context = n.patience.begin(ctx, &a.bounded)
-	}
+	a.Context = n.patience.Begin(ctx, &a.bounded)
 	return a
 }
 
@@ -88,7 +87,7 @@ func (n attemptNeeds) begin(ctx context.Context) *attempt {
 // known for: when a token refresh after it failed, clientv3 returns the error of
 // the refresh, which says nothing about the request.
 func (a *attempt) end(err error) error {
-	over := a.patience != nil && a.patience.end(&a.bounded)
+	over := a.patience.End(&a.bounded)
 	if err == nil {
 		return nil
 	}
@@ -99,7 +98,7 @@ func (a *attempt) end(err error) error {
 		err = a.failed
 	}
 	if over {
-		return a.patience.overdue(a.call, err)
+		return overdue(a.call, a.patience.Limit(), err)
 	}
 	return err
 }

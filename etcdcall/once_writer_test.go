@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/reprise-go/reprise"
+	"github.com/reprise-go/reprise/etcdcall/internal/patience"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -26,7 +27,7 @@ func inBubble(t *testing.T, test func(t *testing.T, w *onceWriter, s *store), op
 	synctest.Test(t, func(t *testing.T) {
 		s := newStore()
 		set := newSettings([]Option{WithExactlyOnce("once/", opts...)})
-		p := &policy{settings: set, patience: newPatience(set.attemptTimeout), cli: &clientv3.Client{}}
+		p := &policy{settings: set, patience: patience.New(set.attemptTimeout), cli: &clientv3.Client{}}
 		w := newOnceWriter(p, s, s, newBlindWriter(p, storeConn{s: s}))
 		defer w.close()
 		test(t, w, s)

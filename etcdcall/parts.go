@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 
+	"github.com/reprise-go/reprise/etcdcall/internal/patience"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc"
@@ -65,7 +66,7 @@ func Wrap(cli *clientv3.Client, opts ...Option) (*Parts, error) {
 }
 
 func newParts(cli *clientv3.Client, s settings) *Parts {
-	p := &policy{settings: s, patience: newPatience(s.attemptTimeout), cli: cli, grpc: grpcOptionsOf(cli)}
+	p := &policy{settings: s, patience: patience.New(s.attemptTimeout), cli: cli, grpc: grpcOptionsOf(cli)}
 	conn := cli.ActiveConnection()
 	kv := newKV(p, conn)
 	return &Parts{

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/reprise-go/reprise"
+	"github.com/reprise-go/reprise/etcdcall/internal/patience"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc"
@@ -46,7 +47,7 @@ type policy struct {
 	// server says that there is too much to do already. All other failures may
 	// be an election, during which every call fails; they do not count.
 	overload reprise.Throttle
-	patience *patience // of attempts; nil if they may take as long as they like
+	patience *patience.Patience // of attempts; nil if they may take as long as they like
 	cli      *clientv3.Client
 	grpc     []grpc.CallOption
 }

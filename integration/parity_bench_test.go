@@ -58,6 +58,10 @@ func BenchmarkCallsBesideClientv3(b *testing.B) {
 		_, err := kv.Get(ctx, key)
 		return err
 	}
+	txn := func(ctx context.Context, kv clientv3.KV, key string) error {
+		_, err := kv.Txn(ctx).If(clientv3.Compare(clientv3.Version(key), ">", -1)).Then(clientv3.OpPut(key, value)).Commit()
+		return err
+	}
 	for _, c := range []struct {
 		name string
 		load workload
@@ -66,6 +70,8 @@ func BenchmarkCallsBesideClientv3(b *testing.B) {
 		{"Put/64", workload{put, 64, short}},
 		{"Get/serial", workload{get, 1, short}},
 		{"Get/64", workload{get, 64, short}},
+		{"Txn/serial", workload{txn, 1, short}},
+		{"Txn/64", workload{txn, 64, short}},
 		{"PutWithoutDeadline/serial", workload{put, 1, 0}},
 		{"PutWithoutDeadline/64", workload{put, 64, 0}},
 		{"GetWithoutDeadline/serial", workload{get, 1, 0}},

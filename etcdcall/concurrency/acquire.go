@@ -76,7 +76,7 @@ func (c *claim) tryAcquire(ctx context.Context) error {
 // answer that somebody is costs one more round trip, unless onlyIf says the same.
 func (c *claim) enter(ctx context.Context, value string, calm bool, onlyIf ...v3.Cmp) (before *mvccpb.KeyValue, err error) {
 	put := v3.OpPut(c.key, value, v3.WithLease(c.term.lease))
-	resp, err := repeatable(ctx, func(ctx context.Context) (*v3.TxnResponse, error) {
+	resp, err := repeatable(ctx, c.term.attempts, func(ctx context.Context) (*v3.TxnResponse, error) {
 		if calm {
 			calm = false
 			resp, err := c.note(c.client().Txn(ctx).If(nobody(c.rivals)).Then(put).Commit())
@@ -152,7 +152,7 @@ func (c *claim) await(ctx context.Context, before *mvccpb.KeyValue) (int64, erro
 // keys that are older than the claim's only ever go; the others are not asked
 // twice.
 func (c *claim) look(ctx context.Context, since int64) (before *mvccpb.KeyValue, err error) {
-	resp, err := repeatable(ctx, func(ctx context.Context) (*v3.TxnResponse, error) {
+	resp, err := repeatable(ctx, c.term.attempts, func(ctx context.Context) (*v3.TxnResponse, error) {
 		resp, err := c.read(ctx, v3.WithSerializable())
 		if err == nil && resp.Header.Revision < since {
 			return c.read(ctx)

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"sync"
 
+	"github.com/reprise-go/reprise/etcdcall/internal/patience"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	v3 "go.etcd.io/etcd/client/v3"
 )
@@ -19,8 +20,9 @@ var ErrBarrierHeld = errors.New("barrier: held by somebody else")
 // stands for as long as its key exists. With [NewBarrier] that is until it is
 // released, even if its holder has died. A Barrier is safe for concurrent use.
 type Barrier struct {
-	client *v3.Client
-	key    string
+	client   *v3.Client
+	key      string
+	attempts *patience.Patience
 
 	mu   sync.Mutex
 	mark string // what the key holds while this Barrier holds it
@@ -29,7 +31,7 @@ type Barrier struct {
 
 // NewBarrier returns the barrier of the name key, which is its only key.
 func NewBarrier(client *v3.Client, key string) *Barrier {
-	return &Barrier{client: client, key: key}
+	return &Barrier{client: client, key: key, attempts: newAttempts()}
 }
 
 // Hold raises the barrier. It returns ErrBarrierHeld if it stands already, unless
@@ -41,7 +43,7 @@ func (b *Barrier) Hold(ctx context.Context) error {
 	if mark == "" {
 		mark = strconv.FormatUint(rand.Uint64(), 16)
 	}
-	resp, err := repeatable(ctx, func(ctx context.Context) (*v3.TxnResponse, error) {
+	resp, err := repeatable(ctx, b.attempts, func(ctx context.Context) (*v3.TxnResponse, error) {
 		return b.client.Txn(ctx).
 			If(v3.Compare(v3.CreateRevision(b.key), "=", 0)).
 			Then(v3.OpPut(b.key, mark)).
@@ -72,7 +74,7 @@ func (b *Barrier) Release(ctx context.Context) error {
 	defer b.mu.Unlock()
 	rev := b.rev
 	if rev == 0 {
-		resp, err := repeatable(ctx, func(ctx context.Context) (*v3.GetResponse, error) {
+		resp, err := repeatable(ctx, b.attempts, func(ctx context.Context) (*v3.GetResponse, error) {
 			return b.client.Get(ctx, b.key, v3.WithKeysOnly())
 		})
 		if err != nil {
@@ -82,7 +84,7 @@ func (b *Barrier) Release(ctx context.Context) error {
 			rev = resp.Kvs[0].CreateRevision
 		}
 	}
-	_, err := repeatable(ctx, func(ctx context.Context) (*v3.TxnResponse, error) {
+	_, err := repeatable(ctx, b.attempts, func(ctx context.Context) (*v3.TxnResponse, error) {
 		return b.client.Txn(ctx).If(created(b.key, pb.Compare_LESS, rev+1)).Then(v3.OpDelete(b.key)).Commit()
 	})
 	if err == nil {
@@ -94,7 +96,7 @@ func (b *Barrier) Release(ctx context.Context) error {
 // Wait waits until the barrier does not stand. It costs one round trip if it does
 // not stand now.
 func (b *Barrier) Wait(ctx context.Context) error {
-	resp, err := repeatable(ctx, func(ctx context.Context) (*v3.GetResponse, error) {
+	resp, err := repeatable(ctx, b.attempts, func(ctx context.Context) (*v3.GetResponse, error) {
 		return b.client.Get(ctx, b.key, v3.WithKeysOnly())
 	})
 	if err != nil || len(resp.Kvs) == 0 {

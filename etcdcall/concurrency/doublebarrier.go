@@ -111,7 +111,7 @@ func (b *DoubleBarrier) awaitBegin(ctx context.Context, c *claim) error {
 // begin says that the round has begun, if nobody has.
 func (b *DoubleBarrier) begin(ctx context.Context, c *claim) error {
 	begun := b.pfx + beginKey
-	_, err := repeatable(ctx, func(ctx context.Context) (*v3.TxnResponse, error) {
+	_, err := repeatable(ctx, c.term.attempts, func(ctx context.Context) (*v3.TxnResponse, error) {
 		return c.client().Txn(ctx).
 			If(v3.Compare(v3.ModRevision(begun), "<", c.rev)).
 			Then(v3.OpPut(begun, "")).Commit()

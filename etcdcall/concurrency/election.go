@@ -166,7 +166,7 @@ func (e *Election) Resign(ctx context.Context) error {
 // Leader returns the leader's key and value, or ErrElectionNoLeader. It is a
 // linearizable read.
 func (e *Election) Leader(ctx context.Context) (*v3.GetResponse, error) {
-	resp, err := repeatable(ctx, func(ctx context.Context) (*v3.GetResponse, error) {
+	resp, err := repeatable(ctx, e.session.attempts, func(ctx context.Context) (*v3.GetResponse, error) {
 		return e.session.client.Get(ctx, e.prefix, v3.WithFirstCreate()...)
 	})
 	if err != nil {
@@ -277,7 +277,7 @@ func (p *proclamation) make(ctx context.Context) (*pb.ResponseHeader, error) {
 	c := p.claim
 	put := v3.OpPut(c.key, p.val, v3.WithLease(c.term.lease))
 	sent := false
-	resp, err := repeatable(ctx, func(ctx context.Context) (*v3.TxnResponse, error) {
+	resp, err := repeatable(ctx, c.queue.session.attempts, func(ctx context.Context) (*v3.TxnResponse, error) {
 		resp, err := c.client().Txn(ctx).
 			If(c.own(), v3.Compare(v3.ModRevision(c.key), "=", p.mod)).
 			Then(put).Else(v3.OpGet(c.key)).Commit()

@@ -89,7 +89,7 @@ func (l lease) keepPlainly(ctx context.Context, remote pb.LeaseClient) (SessionR
 func (l *lease) renew(ctx context.Context, remote pb.LeaseClient) error {
 	ctx, cancel := context.WithDeadlineCause(ctx, l.until(), errNotRenewed)
 	defer cancel()
-	renewed, err := repeatable(ctx, func(ctx context.Context) (lease, error) {
+	renewed, err := repeatable(ctx, newAttempts(), func(ctx context.Context) (lease, error) {
 		asked := time.Now()
 		resp, err := renewOnce(ctx, remote, l.id)
 		if err != nil {

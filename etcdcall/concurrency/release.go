@@ -24,10 +24,10 @@ const (
 // is applied later than that.
 //
 // The comparison holds for a missing key too, so that no client takes it for a
-// guard and bounds the attempt a second time; see timed.
+// guard and bounds the attempt a second time; see attempt.
 func (c *claim) release(ctx context.Context, rev int64) (finding, *pb.ResponseHeader, error) {
 	attempts := 0
-	resp, err := repeatable(ctx, func(ctx context.Context) (*v3.TxnResponse, error) {
+	resp, err := repeatable(ctx, c.queue.session.attempts, func(ctx context.Context) (*v3.TxnResponse, error) {
 		attempts++
 		return c.client().Txn(ctx).If(created(c.key, pb.Compare_LESS, rev+1)).Then(v3.OpDelete(c.key)).Commit()
 	})
@@ -92,7 +92,7 @@ func (c *claim) retire() {
 // clear deletes the key of c, whose revision is not known, as it finds it. To
 // delete it by its name alone could take the key of the next claim.
 func (c *claim) clear(ctx context.Context) error {
-	found, err := repeatable(ctx, func(ctx context.Context) (*v3.GetResponse, error) {
+	found, err := repeatable(ctx, c.queue.session.attempts, func(ctx context.Context) (*v3.GetResponse, error) {
 		return c.client().Get(ctx, c.key, v3.WithKeysOnly())
 	})
 	if err != nil || len(found.Kvs) == 0 {

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/reprise-go/reprise/etcdcall/internal/patience"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	v3 "go.etcd.io/etcd/client/v3"
 )
@@ -26,6 +27,8 @@ type Session struct {
 
 	// mark tells this session from others that keep the same lease.
 	mark string
+	// attempts are those at requests that the end of a term does not end.
+	attempts *patience.Patience
 	// life ends with Close, Orphan, or the context that the session was given.
 	life context.Context
 	end  context.CancelCauseFunc
@@ -46,8 +49,18 @@ type term struct {
 	// any more.
 	ctx context.Context
 	end context.CancelCauseFunc
+	// attempts are those at requests that end with the term.
+	attempts *patience.Patience
 	// followed is closed when the session has a new lease after this one.
 	followed chan struct{}
+}
+
+// newTerm returns a term that ends with life, if not before.
+func newTerm(life context.Context, epoch int64, lease v3.LeaseID) *term {
+	t := &term{epoch: epoch, lease: lease, followed: make(chan struct{}), attempts: newAttempts()}
+	t.ctx, t.end = context.WithCancelCause(life)
+	context.AfterFunc(t.ctx, t.attempts.Exhaust)
+	return t
 }
 
 // NewSession grants a lease and begins to keep it alive.
@@ -61,7 +74,7 @@ func NewSession(client *v3.Client, opts ...SessionOption) (*Session, error) {
 			opt(&o)
 		}
 	}
-	s := &Session{client: client, options: o, queues: make(map[string]*queue)}
+	s := &Session{client: client, options: o, queues: make(map[string]*queue), attempts: newAttempts()}
 	s.mark = strconv.FormatUint(uint64(rand.Uint32()), 16)
 	s.life, s.end = context.WithCancelCause(context.WithoutCancel(o.ctx))
 
@@ -150,8 +163,7 @@ func (s *Session) alive(ctx context.Context) (*term, error) {
 
 // begin starts a term.
 func (s *Session) begin(epoch int64, l lease) {
-	t := &term{epoch: epoch, lease: l.id, followed: make(chan struct{})}
-	t.ctx, t.end = context.WithCancelCause(s.life)
+	t := newTerm(s.life, epoch, l.id)
 	s.mu.Lock()
 	last := s.term
 	s.term = t
@@ -197,17 +209,6 @@ func (s *Session) spawn(task func()) bool {
 	}
 	s.tasks.Go(task)
 	return true
-}
-
-// bound returns a context that ends with ctx or with the term, whichever is
-// first, and a function that releases it.
-func (t *term) bound(ctx context.Context) (context.Context, context.CancelFunc) {
-	ctx, cancel := context.WithCancelCause(ctx)
-	stop := context.AfterFunc(t.ctx, func() { cancel(context.Cause(t.ctx)) })
-	return ctx, func() {
-		stop()
-		cancel(nil)
-	}
 }
 
 // explain returns the error of what was done under t.bound(ctx) and failed with

@@ -144,7 +144,7 @@ func NewSTM(c *v3.Client, apply func(STM) error, so ...STMOption) (*v3.TxnRespon
 	if err := o.checkMemory(c); err != nil {
 		return nil, err
 	}
-	t := &transaction{client: c, options: o, apply: apply}
+	t := &transaction{client: c, options: o, apply: apply, attempts: newAttempts()}
 	return t.run()
 }
 

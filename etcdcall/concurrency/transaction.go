@@ -10,6 +10,7 @@ import (
 
 	"github.com/reprise-go/reprise"
 	"github.com/reprise-go/reprise/etcdcall"
+	"github.com/reprise-go/reprise/etcdcall/internal/patience"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	v3 "go.etcd.io/etcd/client/v3"
 )
@@ -28,9 +29,10 @@ import (
 // is remembered, and the commit, or a request in its place, says whether that is
 // still so.
 type transaction struct {
-	client  *v3.Client
-	options stmOptions
-	apply   func(STM) error
+	client   *v3.Client
+	options  stmOptions
+	apply    func(STM) error
+	attempts *patience.Patience // at its reads
 
 	learned *lesson
 	// cost is how long the request took that brought what was learned.

@@ -138,7 +138,7 @@ func (v *view) load(keys []string) error {
 	if len(keys) == 0 {
 		return nil
 	}
-	resp, err := repeatable(v.ctx, func(ctx context.Context) (*v3.TxnResponse, error) {
+	resp, err := repeatable(v.ctx, v.t.attempts, func(ctx context.Context) (*v3.TxnResponse, error) {
 		if !v.pinned() || v.rev == 0 {
 			return v.t.client.Txn(ctx).Then(gets(keys)...).Commit()
 		}
@@ -175,7 +175,7 @@ func (v *view) confirm(more []string) error {
 	keys := slices.Collect(maps.Keys(v.read))
 	all := slices.Concat(keys, more)
 	began := time.Now()
-	resp, err := repeatable(v.ctx, func(ctx context.Context) (*v3.TxnResponse, error) {
+	resp, err := repeatable(v.ctx, v.t.attempts, func(ctx context.Context) (*v3.TxnResponse, error) {
 		return v.t.client.Txn(ctx).If(v.guards()...).Then(gets(more)...).Else(gets(all)...).Commit()
 	})
 	if err != nil {

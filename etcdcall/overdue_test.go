@@ -3,91 +3,16 @@ package etcdcall
 import (
 	"context"
 	"errors"
-	"math/rand/v2"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/reprise-go/reprise"
+	"github.com/reprise-go/reprise/etcdcall/internal/patience"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 )
-
-func TestEachAttemptEndsWhenItsOwnTimeIsOver(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		p := newPatience(time.Second)
-		began := time.Now()
-		lasted := make([]time.Duration, 5)
-		for round := range 2 { // the timer is set again after all have ended
-			var wg sync.WaitGroup
-			for i := range lasted {
-				wg.Go(func() {
-					time.Sleep(time.Duration(i) * 300 * time.Millisecond)
-					var b bounded
-					start := time.Now()
-					ctx := p.begin(t.Context(), &b)
-					if i == 2 { // one that is done in time
-						time.Sleep(time.Millisecond)
-					} else {
-						<-ctx.Done()
-					}
-					lasted[i] = time.Since(start)
-					if over := p.end(&b); over != (i != 2) {
-						t.Errorf("attempt %d of round %d overdue: %v", i, round, over)
-					}
-				})
-			}
-			wg.Wait()
-			for i, d := range lasted {
-				if want := time.Second; i != 2 && d != want {
-					t.Errorf("attempt %d of round %d lasted %v, want %v", i, round, d, want)
-				}
-			}
-		}
-		if took := time.Since(began); took != 2*(4*300*time.Millisecond+time.Second) {
-			t.Errorf("took %v", took)
-		}
-		time.Sleep(2 * time.Second)
-		synctest.Wait()
-		if p.set || p.first != nil || p.last != nil {
-			t.Error("with no attempt under way, something is still watched")
-		}
-	})
-}
-
-func TestPatienceIsSharedByManyAttempts(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		p := newPatience(time.Second)
-		var wg sync.WaitGroup
-		for range 64 {
-			wg.Go(func() {
-				for range 50 {
-					var b bounded
-					work := time.Duration(rand.IntN(2000)) * time.Millisecond
-					start := time.Now()
-					ctx := p.begin(t.Context(), &b)
-					select {
-					case <-ctx.Done():
-					case <-time.After(work):
-					}
-					took := time.Since(start)
-					over := p.end(&b)
-					if over && took != time.Second || !over && took != work || took > time.Second {
-						t.Errorf("work of %v was ended after %v, overdue: %v", work, took, over)
-					}
-					if ctx.Err() == nil {
-						t.Error("the context of an attempt outlives it")
-					}
-				}
-			})
-		}
-		wg.Wait()
-	})
-}
 
 func TestAnAttemptThatTookTooLongSaysSo(t *testing.T) {
 	t.Parallel()
@@ -139,7 +64,7 @@ func TestAnAttemptThatTookTooLongSaysSo(t *testing.T) {
 				if c.parent > 0 {
 					time.AfterFunc(c.parent, cancel)
 				}
-				needs := attemptNeeds{patience: newPatience(2 * time.Second)}
+				needs := attemptNeeds{patience: patience.New(2 * time.Second)}
 				a := needs.begin(ctx)
 				err := a.end(c.attempt(a, a))
 				timeout, ok := errors.AsType[*reprise.AttemptTimeoutError](err)
@@ -158,7 +83,7 @@ func TestPatienceThatIsSwitchedOffBoundsNothing(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		p := &policy{settings: newSettings([]Option{WithAttemptTimeout(-1)}), cli: &clientv3.Client{}}
-		p.patience = newPatience(p.attemptTimeout)
+		p.patience = patience.New(p.attemptTimeout)
 		for name, n := range p.needsOf(kind{txn: read}, true) {
 			if n.patience != nil {
 				t.Errorf("%s is bounded", name)
@@ -174,7 +99,7 @@ func TestPatienceThatIsSwitchedOffBoundsNothing(t *testing.T) {
 
 func TestOnlyAttemptsThatMayBeRepeatedAreBounded(t *testing.T) {
 	t.Parallel()
-	p := &policy{settings: newSettings(nil), patience: newPatience(time.Second), cli: &clientv3.Client{}}
+	p := &policy{settings: newSettings(nil), patience: patience.New(time.Second), cli: &clientv3.Client{}}
 	for _, k := range []kind{{txn: read}, {txn: blindWrite}, {txn: guardedWrite}} {
 		short, long := p.needsOf(k, false), p.needsOf(k, true)
 		for name, m := range methods {

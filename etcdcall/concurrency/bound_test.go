@@ -1,0 +1,71 @@
+package concurrency
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+func TestABoundContextEndsWithTheCallOrTheTerm(t *testing.T) {
+	t.Parallel()
+	over := errors.New("over")
+	type fixture struct {
+		ctx     context.Context
+		call    context.CancelFunc
+		term    context.CancelCauseFunc
+		release context.CancelFunc
+	}
+	for name, c := range map[string]struct {
+		end   func(f *fixture)
+		alive bool
+		cause error
+	}{
+		"neither":       {end: func(*fixture) {}, alive: true},
+		"call":          {end: func(f *fixture) { f.call() }, cause: context.Canceled},
+		"term":          {end: func(f *fixture) { f.term(over) }, cause: over},
+		"call and term": {end: func(f *fixture) { f.call(); f.term(over) }, cause: context.Canceled},
+		"released":      {end: func(f *fixture) { f.release(); f.release() }, cause: context.Canceled},
+	} {
+		for _, waiting := range []bool{false, true} {
+			for _, asked := range []bool{false, true} {
+				synctest.Test(t, func(t *testing.T) {
+					var f fixture
+					type key struct{}
+					call, cancel := context.WithCancel(context.WithValue(t.Context(), key{}, "value"))
+					term := newTerm(t.Context(), 1, 1)
+					f.call, f.term = cancel, term.end
+					f.ctx, f.release = term.bound(call)
+					defer f.release()
+					defer cancel()
+					defer term.end(nil)
+					if waiting {
+						f.ctx.Done()
+					}
+					c.end(&f)
+					if asked {
+						_ = f.ctx.Err()
+					}
+					synctest.Wait()
+					select {
+					case <-f.ctx.Done():
+						if c.alive || f.ctx.Err() == nil {
+							t.Errorf("%s: done, and the error is %v", name, f.ctx.Err())
+						}
+						if got := context.Cause(f.ctx); !errors.Is(got, c.cause) {
+							t.Errorf("%s: the cause is %v, want %v", name, got, c.cause)
+						}
+					case <-time.After(time.Hour):
+						if !c.alive || f.ctx.Err() != nil {
+							t.Errorf("%s: not done, and the error is %v", name, f.ctx.Err())
+						}
+					}
+					if f.ctx.Value(key{}) != "value" {
+						t.Errorf("%s: the values of the call's context are lost", name)
+					}
+				})
+			}
+		}
+	}
+}
