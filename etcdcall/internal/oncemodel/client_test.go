@@ -118,7 +118,7 @@ func (m *model) end(s state, c uint8, o outcome, label string) {
 	s.forgetResponses(c)
 	s.calls[cl.call].outcome = o
 	m.reached[o] = true
-	cl.try, cl.everSent = 0, false
+	cl.try, cl.everSent, cl.inFlight = 0, false, false
 	if o == notApplied && s.calls[cl.call].applied > 0 {
 		m.emit(s, label, c, "reported as not applied after it was applied")
 		return
@@ -185,6 +185,10 @@ func (m *model) hear(s state, r message) {
 	case sealResp:
 		m.hearSeal(s, r)
 	case fenceResp:
+		if r.status == statusNoSpace {
+			m.retry(s, c)
+			return
+		}
 		if r.status == statusOK {
 			cl.phase, cl.try = ready, 0
 			m.fenced = true
@@ -218,9 +222,17 @@ func (m *model) hearWrite(s state, r message) {
 		case m.leaseErrorTakenForOurs || !m.withLease[r.call]:
 			m.end(s, c, lost, "hears of a missing lease")
 		default:
-			m.request(s, c, sealing, "hears of a missing lease, seals")
+			m.seal(s, c, "hears of a missing lease, seals")
 		}
+	case statusNoSpace:
+		m.seal(s, c, "hears that there is no space, seals")
 	}
+}
+
+// seal begins to seal a call that was refused.
+func (m *model) seal(s state, c uint8, label string) {
+	s.clients[c].inFlight = s.clients[c].try > 1
+	m.request(s, c, sealing, label)
 }
 
 func (m *model) hearSeal(s state, r message) {
@@ -229,8 +241,28 @@ func (m *model) hearSeal(s state, r message) {
 		m.end(s, r.client, notApplied, "knows that its call never happens")
 	case r.status == statusElse:
 		m.recover(s, r.client, r.held)
+	case r.status == statusNoSpace:
+		m.settle(s, r.client)
 	default:
 		m.end(s, r.client, lost, "finds its identity missing")
+	}
+}
+
+// settle reads the slot of a call that could not be sealed for want of space.
+// What it holds is final unless an attempt is under way.
+func (m *model) settle(s state, c uint8) {
+	cl := s.clients[c]
+	held := s.slots[cl.ident]
+	switch {
+	case (cl.inFlight || cl.try > 1) && !m.slotBelievedTooEarly:
+		m.end(s, c, unknown, "abandons its call")
+	case !held.present:
+		m.end(s, c, lost, "finds its slot missing")
+	case held.seq == cl.seq && !held.sealed:
+		m.recover(s, c, held)
+	default:
+		m.settled = true
+		m.end(s, c, notApplied, "finds that its call was not applied")
 	}
 }
 

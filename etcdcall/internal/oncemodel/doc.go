@@ -4,7 +4,8 @@
 // The model has clients, a server with leases, slots and one user key, a
 // network that keeps every message for as long as it likes and delivers some
 // twice, a clock, lease expiry in two steps, crashes of clients, a user's
-// lease that comes and goes, and an outsider who deletes a slot. A
+// lease that comes and goes, a store that runs out of space, and an outsider
+// who deletes a slot. A
 // breadth-first search visits every state within the bounds and checks in each
 // that no call was applied twice, that an acknowledged call was applied with
 // the response reported, that a call reported as not applied never is, and

@@ -22,6 +22,7 @@ type model struct {
 	reached   [crashed + 1]bool
 	recovered bool
 	fenced    bool
+	settled   bool // a call that could not be sealed
 }
 
 type step struct {

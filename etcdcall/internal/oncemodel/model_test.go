@@ -9,6 +9,8 @@ import (
 var (
 	expiring = oneClient("a lease expires", budget{ticks: 2, duplicates: 1, expiries: 1})
 	refused  = oneClient("the user's lease comes and goes", budget{duplicates: 1, userLease: 2})
+	// No duplicates: that a refusal speaks for all copies is taken on trust.
+	full     = oneClient("the store runs out of space", budget{space: 2})
 	meddling = oneClient("an outsider deletes a slot", budget{duplicates: 1, outsider: 1, crashes: 1})
 )
 
@@ -49,7 +51,7 @@ var twoClients = bounds{
 
 func TestTheProtocolHasNoViolation(t *testing.T) {
 	t.Parallel()
-	for _, b := range []bounds{expiring, refused, meddling, twoClients} {
+	for _, b := range []bounds{expiring, refused, full, meddling, twoClients} {
 		t.Run(b.name, func(t *testing.T) {
 			t.Parallel()
 			m := explore(variant{}, b)
@@ -66,6 +68,7 @@ func TestTheProtocolHasNoViolation(t *testing.T) {
 			}{
 				{b.left.expiries > 0, m.reached[lost] && m.reached[stopped], "an identity lost, a call stopped in time"},
 				{b.left.userLease > 0, m.reached[notApplied], "a refusal"},
+				{b.left.space > 0, m.settled, "a refusal that could not be sealed"},
 				{b.left.crashes > 0, m.reached[crashed], "a crash"},
 				{b.owner[2] == b.owner[1], m.fenced, "a fence"},
 			} {
@@ -98,6 +101,7 @@ func TestEveryRuleLeftOutIsFound(t *testing.T) {
 		{"replay of the latest state", variant{replayOfLatest: true}, twoClients, "wrong result"},
 		{"replay ignores the call's own writes", variant{replayIgnoresOwnWrites: true}, expiring, "wrong result"},
 		{"identity's missing lease taken for the user's", variant{leaseErrorTakenForUsers: true}, oneCall, "reported as not applied"},
+		{"slot believed with an attempt under way", variant{slotBelievedTooEarly: true}, full, "applied after it was reported as not applied"},
 		{"user's missing lease taken for the identity's", variant{leaseErrorTakenForOurs: true}, refused, "an identity that lives was called lost"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

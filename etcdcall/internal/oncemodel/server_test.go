@@ -30,20 +30,33 @@ func (m *model) networkSteps(s state) {
 
 func (m *model) serve(s state, req message) {
 	resp, label, bad := message{}, "", ""
+	t := s
 	switch req.kind {
 	case grantReq:
 		if req.ident == 0 && s.lastIdent == maxIdents {
 			return // no more identities within the bounds
 		}
-		resp, label = m.serveGrant(&s, req), "grants a lease to"
+		resp, label = m.serveGrant(&t, req), "grants a lease to"
 	case createReq:
-		resp, label = m.serveCreate(&s, req), "creates the slot of"
+		resp, label = m.serveCreate(&t, req), "creates the slot of"
 	case writeReq:
-		resp, bad = m.serveWrite(&s, req)
+		resp, bad = m.serveWrite(&t, req)
 		label = "handles a write of"
 	case sealReq, fenceReq:
-		resp, label = m.serveSeal(&s, req), "handles a seal of"
+		resp, label = m.serveSeal(&t, req), "handles a seal of"
 	}
+	if s.full && req.kind >= writeReq {
+		// etcd refuses either before or after it has handled the request.
+		m.answer(s, req, message{status: statusNoSpace}, "has no space for", "")
+		if resp.status != statusLeaseNotFound {
+			resp = message{status: statusNoSpace}
+		}
+	}
+	m.answer(t, req, resp, label, bad)
+}
+
+// answer sends the response to a request, if somebody waits for it.
+func (m *model) answer(s state, req, resp message, label, bad string) {
 	resp.client, resp.try, resp.ident, resp.sentAt = req.client, req.try, req.ident, req.sentAt
 	if req.kind == grantReq {
 		resp.ident = max(req.ident, s.lastIdent)
@@ -189,6 +202,12 @@ func (m *model) environmentSteps(s state) {
 		t.left.userLease--
 		t.userLease = !t.userLease
 		m.emit(t, "the user's lease comes or goes", 0, "")
+	}
+	if s.left.space > 0 {
+		t := s
+		t.left.space--
+		t.full = !t.full
+		m.emit(t, "the store runs out of space or gets some", 0, "")
 	}
 }
 

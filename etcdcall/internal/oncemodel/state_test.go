@@ -58,6 +58,7 @@ const (
 	statusElse                 // the guard was false; what the slot holds is told
 	statusMissing              // the guard was false; there is no slot
 	statusLeaseNotFound        // a lease was missing; nobody says which
+	statusNoSpace              // handled or not, and nobody says which
 )
 
 // message is a request or a response under way. Messages of one attempt are
@@ -101,6 +102,7 @@ type client struct {
 	seq      uint8
 	try      uint8
 	everSent bool
+	inFlight bool // when a write was refused, an attempt before had no answer
 }
 
 // call is what the model knows of a call and no participant does.
@@ -120,6 +122,7 @@ type budget struct {
 	crashes    uint8
 	outsider   uint8
 	userLease  uint8
+	space      uint8
 }
 
 type state struct {
@@ -127,6 +130,7 @@ type state struct {
 	rev       uint8
 	lastIdent uint8
 	userLease bool
+	full      bool // the store is out of space
 	meddled   bool // the outsider deleted a slot
 	value     [maxRev + 1]uint8
 	leases    [maxIdents + 1]lease
@@ -153,6 +157,7 @@ type variant struct {
 	replayIgnoresOwnWrites    bool
 	leaseErrorTakenForUsers   bool // LeaseNotFound always means the user's lease
 	leaseErrorTakenForOurs    bool // LeaseNotFound always means the identity's lease
+	slotBelievedTooEarly      bool // a slot that could not be sealed is believed with an attempt under way
 }
 
 // bounds is one way of exploring: who calls what, and what may go wrong.
