@@ -114,6 +114,7 @@ func TestWhatIsKnownOfALeaseEndsWithIt(t *testing.T) {
 				t.Errorf("%s: a new keeper believes in it for %v", name, time.Until(k.Until()))
 			}
 			time.Sleep(time.Minute)
+			synctest.Wait()
 			if err := k.Err(); err != nil {
 				t.Errorf("%s: a new keeper was not given the time to ask: %v", name, err)
 			}
@@ -166,6 +167,7 @@ func TestKeepersOfOneLeaseEndEachByItself(t *testing.T) {
 		time.Sleep(time.Second)
 		first.Stop()
 		time.Sleep(time.Minute)
+		synctest.Wait()
 		if err := second.Err(); err != nil || !second.Until().After(time.Now()) {
 			t.Errorf("the second ended with the first: %v", err)
 		}
@@ -174,6 +176,7 @@ func TestKeepersOfOneLeaseEndEachByItself(t *testing.T) {
 		synctest.Wait()
 		sent := len(s.sent)
 		time.Sleep(time.Minute)
+		synctest.Wait()
 		if !errors.Is(second.Err(), ErrStopped) || len(s.sent) != sent || s.opened != 1 {
 			t.Errorf("it ended with %v; %d renewals came after", second.Err(), len(s.sent)-sent)
 		}
@@ -208,6 +211,7 @@ func TestARefusedStreamRefusesAllLeases(t *testing.T) {
 			t.Fatal(err)
 		}
 		time.Sleep(time.Second)
+		synctest.Wait()
 		if later.Err() != nil || later.Until().IsZero() {
 			t.Errorf("asked for again: %v, held until %v", later.Err(), later.Until())
 		}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"google.golang.org/grpc"
 
 	"github.com/reprise-go/reprise"
@@ -19,6 +20,9 @@ type renewalServer struct {
 	ttl    int64
 	answer func(n int) (after time.Duration, ok bool) // of the n-th renewal, from 1 on
 	open   func(ctx context.Context) error            // opens a stream; nil opens it at once
+	refuse int64                                      // the lease whose renewal ends the stream
+	misled int64                                      // added to the id in the next answer
+	slow   time.Duration                              // how long a stream takes to end
 	sent   []time.Time
 	opened int
 }
@@ -30,31 +34,59 @@ func (s *renewalServer) LeaseKeepAlive(ctx context.Context, _ ...grpc.CallOption
 			return nil, err
 		}
 	}
-	return &renewalStream{ctx: ctx, server: s, answers: make(chan *pb.LeaseKeepAliveResponse, 100)}, nil
+	return &renewalStream{ctx: ctx, server: s, answers: make(chan renewalAnswer, 100)}, nil
 }
 
+// renewalStream answers in the order of the requests.
 type renewalStream struct {
 	grpc.ClientStream
 	ctx     context.Context
 	server  *renewalServer
-	answers chan *pb.LeaseKeepAliveResponse
+	answers chan renewalAnswer
+	over    bool // nothing is answered any more
+}
+
+type renewalAnswer struct {
+	resp *pb.LeaseKeepAliveResponse
+	err  error
+	at   time.Time
 }
 
 func (s *renewalStream) Send(req *pb.LeaseKeepAliveRequest) error {
+	if s.over {
+		return nil
+	}
+	if req.ID == s.server.refuse {
+		s.over = true
+		s.answers <- renewalAnswer{err: rpctypes.ErrGRPCPermissionDenied, at: time.Now()}
+		return nil
+	}
 	s.server.sent = append(s.server.sent, time.Now())
 	after, ok := s.server.answer(len(s.server.sent))
 	if !ok {
 		return nil
 	}
-	time.AfterFunc(after, func() { s.answers <- &pb.LeaseKeepAliveResponse{ID: req.ID, TTL: s.server.ttl} })
+	resp := &pb.LeaseKeepAliveResponse{ID: req.ID + s.server.misled, TTL: s.server.ttl}
+	s.server.misled = 0
+	s.answers <- renewalAnswer{resp: resp, at: time.Now().Add(after)}
 	return nil
 }
 
 func (s *renewalStream) Recv() (*pb.LeaseKeepAliveResponse, error) {
+	var answer renewalAnswer
 	select {
-	case r := <-s.answers:
-		return r, nil
+	case answer = <-s.answers:
 	case <-s.ctx.Done():
+		time.Sleep(s.server.slow)
+		return nil, s.ctx.Err()
+	}
+	wait := time.NewTimer(time.Until(answer.at))
+	defer wait.Stop()
+	select {
+	case <-wait.C:
+		return answer.resp, answer.err
+	case <-s.ctx.Done():
+		time.Sleep(s.server.slow)
 		return nil, s.ctx.Err()
 	}
 }
@@ -63,7 +95,7 @@ func (s *renewalStream) Recv() (*pb.LeaseKeepAliveResponse, error) {
 func keepOn(t *testing.T, s *renewalServer, check time.Duration, opts ...KeepOption) *LeaseKeeper {
 	t.Helper()
 	m := newLeaseMux(s, leaseSettings{
-		backoff: reprise.Backoff{Initial: 10 * time.Millisecond, Jitter: reprise.JitterNone}, check: check, silence: 4 * time.Second,
+		backoff: reprise.Backoff{Initial: 10 * time.Millisecond, Multiplier: 2, Jitter: reprise.JitterNone}, check: check, silence: 4 * time.Second,
 	}, nil)
 	t.Cleanup(m.close)
 	k, err := KeepLease(t.Context(), &lease{keeping: &keeping{mux: m}}, 7, opts...)
