@@ -63,6 +63,32 @@ func TestOncePrefixOutsideTheRoleIsSaid(t *testing.T) {
 	}
 }
 
+// The permission for the key is taken back between the attempt that was applied
+// and the one that tells.
+func TestOnceAppliedBeforeItsPermissionWentIsAcknowledged(t *testing.T) {
+	t.Parallel()
+	c := etcdtest.New(t, etcdtest.WithAuth("rootpw"))
+	cli := newClient(t, restricted(t, c, "app/", "once/"), etcdcall.WithExactlyOnce("once/"))
+	_, err := cli.Put(t.Context(), "app/k", "v1")
+	must(t, err)
+	in := injected(t, c, etcdtest.Fault{Method: etcdtest.MethodTxn, After: true, Answer: etcdtest.Hang()})
+	got := make(chan error, 1)
+	go func() {
+		_, err := cli.Put(soon(t), "app/k", "v2")
+		got <- err
+	}()
+	must(t, in.Wait(soon(t)))
+	_, err = c.Client(t).RoleRevokePermission(t.Context(), "writer", "app/", clientv3.GetPrefixRangeEnd("app/"))
+	must(t, err)
+	c.Member(0).ClientLink().Reset()
+	if err := <-got; err != nil {
+		t.Errorf("a write that was applied: %v (%v)", err, etcdcall.OutcomeOf(err))
+	}
+	if _, err := cli.Put(soon(t), "app/k", "v3"); !errors.Is(err, rpctypes.ErrPermissionDenied) || etcdcall.OutcomeOf(err) != etcdcall.NotApplied {
+		t.Errorf("a write without permission: %v (%v)", err, etcdcall.OutcomeOf(err))
+	}
+}
+
 func TestOnceWorksUnderANamespace(t *testing.T) {
 	t.Parallel()
 	c, cli, truth := onceCluster(t)
