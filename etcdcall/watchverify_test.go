@@ -20,8 +20,8 @@ func of(cluster uint64, rev int64) *pb.ResponseHeader {
 // doubtfulStream is a watchStream on which nothing is sent, with one watch that
 // has seen revision 20 of cluster 1 and that no server has accepted since. read
 // answers its reads.
-func doubtfulStream(ctx context.Context, read func() (*pb.ResponseHeader, error)) (*watchStream, *subscription) {
-	m := newWatchMux(nil, watchSettings{buffer: 1 << 20}, nil, func(context.Context, string) (*pb.ResponseHeader, error) { return read() })
+func doubtfulStream(ctx context.Context, read func(context.Context) (*pb.ResponseHeader, error)) (*watchStream, *subscription) {
+	m := newWatchMux(nil, watchSettings{buffer: 1 << 20}, nil, func(ctx context.Context, _ string) (*pb.ResponseHeader, error) { return read(ctx) })
 	s := newWatchStream(context.Background(), m, streamKey{})
 	m.streams[s.key] = s
 	s.open()
@@ -63,7 +63,7 @@ func TestAServerThatIsBehindIsDoubtedUntilReadsAgree(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				began, last, made := time.Now(), time.Now(), 0
-				s, sub := doubtfulStream(t.Context(), func() (*pb.ResponseHeader, error) {
+				s, sub := doubtfulStream(t.Context(), func(context.Context) (*pb.ResponseHeader, error) {
 					answer := test.reads[min(made, len(test.reads)-1)]
 					last, made = time.Now(), made+1
 					return answer, nil
@@ -109,7 +109,7 @@ func TestADoubtOutlivesReadsThatFail(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				made := 0
-				s, sub := doubtfulStream(t.Context(), func() (*pb.ResponseHeader, error) {
+				s, sub := doubtfulStream(t.Context(), func(context.Context) (*pb.ResponseHeader, error) {
 					if made++; test.failed(made) {
 						return nil, down
 					}
@@ -134,7 +134,7 @@ func TestADoubtEndsWithItsWatch(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), life)
 		defer cancel()
 		made := 0
-		s, sub := doubtfulStream(ctx, func() (*pb.ResponseHeader, error) {
+		s, sub := doubtfulStream(ctx, func(context.Context) (*pb.ResponseHeader, error) {
 			made++
 			return nil, errors.New("down")
 		})
@@ -145,7 +145,7 @@ func TestADoubtEndsWithItsWatch(t *testing.T) {
 		}
 		<-ctx.Done()
 		synctest.Wait()
-		if err := sub.ended(); !errors.Is(err, context.DeadlineExceeded) {
+		if err := sub.ended(); err != context.DeadlineExceeded { //nolint:errorlint // and no *WatchError about it
 			t.Errorf("it ended with %v", err)
 		}
 	})
@@ -158,14 +158,70 @@ func TestAWatchThatEndsBeforeAllReadsAgreeIsNotBroken(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), life)
 			defer cancel()
-			s, sub := doubtfulStream(ctx, func() (*pb.ResponseHeader, error) { return of(1, 19), nil })
+			s, sub := doubtfulStream(ctx, func(context.Context) (*pb.ResponseHeader, error) { return of(1, 19), nil })
 			s.accept(t, of(1, 10))
 			<-sub.done
-			if err := sub.ended(); !errors.Is(err, context.DeadlineExceeded) {
+			if err := sub.ended(); err != context.DeadlineExceeded { //nolint:errorlint // and no *WatchError about it
 				t.Errorf("with %v to live, it ended with %v", life, err)
 			}
 		})
 	}
+}
+
+// TestAReadThatHangsEndsWithItsWatchOrItsStream: nothing else would end it.
+func TestAReadThatHangsEndsWithItsWatchOrItsStream(t *testing.T) {
+	t.Parallel()
+	for name, end := range map[string]func(s *watchStream, sub *subscription, cancel context.CancelFunc){
+		"the watch":  func(_ *watchStream, _ *subscription, cancel context.CancelFunc) { cancel() },
+		"the stream": func(s *watchStream, _ *subscription, _ context.CancelFunc) { s.cancel() },
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			ctx, cancel := context.WithCancel(context.Background())
+			defer cancel()
+			reading := false
+			s, sub := doubtfulStream(ctx, func(ctx context.Context) (*pb.ResponseHeader, error) {
+				reading = true
+				<-ctx.Done()
+				reading = false
+				return nil, ctx.Err()
+			})
+			s.accept(t, of(1, 10))
+			synctest.Wait()
+			if !reading {
+				t.Fatalf("%s: nothing is read", name)
+			}
+			end(s, sub, cancel)
+			synctest.Wait()
+			if reading {
+				t.Errorf("%s: the read goes on", name)
+			}
+			if broken, ok := errors.AsType[*WatchError](sub.ended()); ok {
+				t.Errorf("%s: it broke: %v", name, broken)
+			}
+		})
+	}
+}
+
+// TestASecondDoubtIsSettledAsTheFirst: the store goes back after the first.
+func TestASecondDoubtIsSettledAsTheFirst(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		at := of(1, 20)
+		s, sub := doubtfulStream(t.Context(), func(context.Context) (*pb.ResponseHeader, error) { return at, nil })
+		for _, rev := range []int64{20, 20, 19} {
+			if err := sub.ended(); err != nil {
+				t.Fatalf("it ended with %v", err)
+			}
+			at = of(1, rev)
+			s.close()
+			s.open()
+			s.accept(t, of(1, 10))
+			s.mux.running.Wait()
+		}
+		if broken, ok := errors.AsType[*WatchError](sub.ended()); !ok || broken.Reason != WatchRestored {
+			t.Errorf("it ended with %v", sub.ended())
+		}
+	})
 }
 
 // TestADoubtThatRisesWhileAnotherIsSettledIsSettledToo: the store goes back
@@ -174,7 +230,7 @@ func TestADoubtThatRisesWhileAnotherIsSettledIsSettledToo(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		made, under, most := 0, 0, 0
-		s, sub := doubtfulStream(t.Context(), func() (*pb.ResponseHeader, error) {
+		s, sub := doubtfulStream(t.Context(), func(context.Context) (*pb.ResponseHeader, error) {
 			made++
 			under++
 			most = max(most, under)
