@@ -2,9 +2,11 @@ package etcdcall
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"testing"
+	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
@@ -164,5 +166,83 @@ func TestAServerThatNumbersWatchesItselfIsAskedOneByOne(t *testing.T) {
 	}
 	if err := created(1); err != nil || a.id == b.id || len(s.byID) != 2 {
 		t.Errorf("got %v, numbers %d and %d", err, a.id, b.id)
+	}
+}
+
+// TestProgressOfANewStreamIsBelieved: nothing that was asked on the one before is
+// answered on it.
+func TestProgressOfANewStreamIsBelieved(t *testing.T) {
+	t.Parallel()
+	s, sub := quietStream(1<<20, 5, 10)
+	s.requestProgress()
+	s.close()
+	s.open()
+	s.accept(t, &pb.ResponseHeader{Revision: 10})
+	s.mu.Lock()
+	s.askProgress()
+	s.mu.Unlock()
+	_ = s.handle(progressAt(10))
+	if sub.next != 11 {
+		t.Errorf("it resumes at %d, want 11", sub.next)
+	}
+}
+
+func TestAWatchThatWasStoppedHandsOutNothingThatComesLater(t *testing.T) {
+	t.Parallel()
+	s, sub := quietStream(1<<20, 5, 4)
+	s.events(1, false, putAt(5, 1))
+	sub.finish(ErrStopped, false) // and is not yet off the stream
+	s.events(1, false, putAt(6, 1))
+	if d, err := sub.receive(t.Context()); !errors.Is(err, ErrStopped) {
+		t.Errorf("got %v, %v", d, err)
+	}
+}
+
+func TestProgressThatNobodyReadsIsKeptOnce(t *testing.T) {
+	t.Parallel()
+	header := &pb.ResponseHeader{}
+	sub := newSubscription(context.Background(), clientv3.OpWatch("key"), 1<<20)
+	sub.push(delivery{header: header, created: true, upTo: 4})
+	for rev := int64(5); rev < 100; rev++ {
+		sub.push(delivery{header: header, upTo: rev})
+	}
+	sub.push(delivery{header: header, events: []*clientv3.Event{putAt(100, 1)}, upTo: 100})
+	for rev := int64(101); rev < 200; rev++ {
+		sub.push(delivery{header: header, upTo: rev})
+	}
+	var got []string
+	for _, d := range sub.pending() {
+		got = append(got, fmt.Sprint(d.upTo, " ", d.created, " ", len(d.events)))
+	}
+	if want := []string{"4 true 0", "99 false 0", "100 false 1", "199 false 0"}; !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+}
+
+func TestAQueueCountsPreviousValuesToo(t *testing.T) {
+	t.Parallel()
+	ev := putAt(5, 1000)
+	plain := eventSize(ev)
+	ev.PrevKv = &mvccpb.KeyValue{Key: []byte("key"), Value: make([]byte, 2000)}
+	if got, want := eventSize(ev), plain+2003; plain != 1003+eventOverhead || got != want {
+		t.Errorf("without a previous value %d, with one %d, want %d", plain, got, want)
+	}
+}
+
+func TestNonsenseInTheOptionsOfWatchesStandsForTheDefault(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		silence, wantSilence time.Duration
+		buffer, wantBuffer   int
+	}{
+		{0, DefaultWatchSilence, 0, DefaultWatchBuffer},
+		{-time.Second, DefaultWatchSilence, -1, DefaultWatchBuffer},
+		{10*time.Millisecond - 1, DefaultWatchSilence, 1, 1},
+		{10 * time.Millisecond, 10 * time.Millisecond, 1 << 30, 1 << 30},
+	} {
+		set := newSettings([]Option{WithWatchSilence(test.silence), WithWatchBuffer(test.buffer)})
+		if w := set.watch(); w.silence != test.wantSilence || w.buffer != test.wantBuffer {
+			t.Errorf("%v and %d: got %v and %d", test.silence, test.buffer, w.silence, w.buffer)
+		}
 	}
 }

@@ -205,6 +205,9 @@ func TestAWatchFromNowBeginsWhereItsServerIs(t *testing.T) {
 		s.add(sub)
 		s.accept(t, &pb.ResponseHeader{Revision: test.accepted})
 		s.mux.running.Wait()
+		if sub.next != test.next {
+			t.Errorf("read at %d, accepted at %d: resumes at %d, want %d", test.read, test.accepted, sub.next, test.next)
+		}
 		s.events(s.lastID, false, putAt(9, 1), putAt(10, 1), putAt(test.next, 1))
 		all := sub.pending()
 		if len(all) != 1 || !slices.Equal(all[0].revisions(), []int64{test.next}) || sub.next != test.next+1 {
