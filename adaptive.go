@@ -100,7 +100,6 @@ func (t *AdaptiveThrottle) Declined() {
 func (t *AdaptiveThrottle) Unsent(asked time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.bucket()
 	first := t.number(asked)
 	if first <= t.current-adaptiveBuckets {
 		return

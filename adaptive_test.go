@@ -165,6 +165,7 @@ func TestARequestIsTakenBackWhereItWasCounted(t *testing.T) {
 		throttle := NewAdaptiveThrottle(AdaptiveConfig{Window: 32 * time.Second, Rand: highest})
 		throttle.Unsent(time.Now()) // of which nothing is known
 		asked := time.Now()
+		throttle.Unsent(asked.Add(-5 * time.Second))
 		for range 2 { // one bucket is a second
 			throttle.Admit(1)
 			time.Sleep(time.Second)
@@ -236,6 +237,12 @@ func TestACallerThatLoopsOverRefusedCallsDoesNotSpin(t *testing.T) {
 
 func TestRefusalPauses(t *testing.T) {
 	t.Parallel()
+	for rand, want := range map[float64]time.Duration{0: 500 * time.Millisecond, 0.5: time.Second} {
+		throttle := NewAdaptiveThrottle(AdaptiveConfig{RefusalPause: time.Second, Rand: func() float64 { return rand }})
+		if p := throttle.RefusalPause(); p != want {
+			t.Errorf("drawn by %v: a pause of %v, want %v", rand, p, want)
+		}
+	}
 	for _, test := range []struct{ given, low, high time.Duration }{
 		{0, 5 * time.Millisecond, 15 * time.Millisecond},
 		{-1, 0, 0},

@@ -76,6 +76,8 @@ func TestHedging(t *testing.T) {
 		"pushback no from the only one":               {steps: []step{{s, codes.Unavailable, "-1"}}, delay: 2 * s, began: []time.Duration{0}, took: s, reason: ReasonPushback, code: codes.Unavailable, tokens: 9},
 		"pushback beyond the deadline":                {steps: []step{{s, codes.Unavailable, "3600000"}}, delay: 2 * s, opts: []CallOption{WithTimeout(10 * s)}, began: []time.Duration{0}, took: s, reason: ReasonDeadline, code: codes.DeadlineExceeded, tokens: 9},
 		"the deadline ends all":                       {steps: []step{slow}, delay: 2 * s, max: 2, opts: []CallOption{WithTimeout(5 * s)}, began: []time.Duration{0, 2 * s}, took: 5 * s, reason: ReasonDeadline, code: codes.DeadlineExceeded, tokens: 8},
+		"a no is not forgotten":                       {steps: []step{{wait: 9 * s}, {5 * s / 2, codes.Unavailable, ""}, {s / 2, codes.Unavailable, "-1"}, slow}, delay: s, began: []time.Duration{0, s, 2 * s}, took: 9 * s, winner: "1", tokens: 8.1},
+		"pushback to the deadline":                    {steps: []step{{s, codes.Unavailable, "9000"}}, delay: 2 * s, opts: []CallOption{WithTimeout(10 * s)}, began: []time.Duration{0}, took: s, reason: ReasonDeadline, code: codes.DeadlineExceeded, tokens: 9},
 		"no hedge after the elapsed time":             {steps: []step{{wait: 9 * s}, slow}, delay: s, opts: []CallOption{WithMaxElapsed(5 * s / 2)}, began: []time.Duration{0, s, 2 * s}, took: 9 * s, winner: "1", tokens: 10},
 		"a failure after the elapsed time":            {steps: []step{{3 * s, codes.Unavailable, ""}}, delay: 9 * s, opts: []CallOption{WithMaxElapsed(3 * s)}, began: []time.Duration{0}, took: 3 * s, reason: ReasonElapsed, code: codes.Unavailable, tokens: 9},
 		"pushback beyond the elapsed time":            {steps: []step{{s, codes.Unavailable, "2000"}}, delay: 9 * s, opts: []CallOption{WithMaxElapsed(3 * s)}, began: []time.Duration{0}, took: s, reason: ReasonElapsed, code: codes.Unavailable, tokens: 9},
@@ -286,6 +288,56 @@ func TestNoHedgeStartsOnADeadContext(t *testing.T) {
 		_, err := u.Call(aheadOfTimer{t.Context(), time.Now().Add(time.Second)}, nil)
 		if err != nil || made != 1 {
 			t.Errorf("%v after %d attempts", err, made)
+		}
+		made = 0
+		u = hedging(3, func(ctx context.Context, _ int) error {
+			made++
+			_ = Sleep(context.WithoutCancel(ctx), time.Second/2)
+			return errDown
+		})
+		_, err = u.Call(aheadOfTimer{t.Context(), time.Now().Add(time.Second / 2)}, nil)
+		if stopped(t, err, ReasonDeadline); made != 1 {
+			t.Errorf("%d attempts, the second after the deadline", made)
+		}
+	})
+}
+
+func TestTheLosersOfAHedgedCallAreAccepted(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		throttle := NewAdaptiveThrottle(AdaptiveConfig{Rand: highest})
+		u := hedging(3, func(ctx context.Context, n int) error {
+			if n == 3 {
+				return nil
+			}
+			return Sleep(ctx, time.Hour)
+		}, WithThrottle(throttle))
+		if _, err := u.Call(t.Context(), nil); err != nil || throttle.total != (adaptiveBucket{requests: 3, accepts: 3}) {
+			t.Errorf("counted %+v: %v", throttle.total, err)
+		}
+	})
+}
+
+func TestAHedgedCallInsideAnotherCountsItsOwnAttempts(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		var seen []int
+		u := hedging(1, func(_ context.Context, n int) error { seen = append(seen, n); return errMissing })
+		_ = Invoke(t.Context(), func(ctx context.Context, _ CallSettings) error {
+			_, _ = u.Call(ctx, nil)
+			return errDown
+		}, onDown(steady(1)), WithMaxAttempts(2))
+		if !slices.Equal(seen, []int{1, 1}) {
+			t.Errorf("the hedged attempts were numbered %v", seen)
+		}
+	})
+}
+
+func TestAHedgedCallRecordsThePauseThatTheServerAskedFor(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		u := bindUnary(serve(t, scripted(step{0, codes.Unavailable, "2000"})), WithPushback(), WithTimeout(time.Second),
+			WithHedge(HedgePolicy{NonFatalCodes: []codes.Code{codes.Unavailable}, Delay: time.Hour}))
+		_, err := u.Call(t.Context(), nil)
+		if e := stopped(t, err, ReasonDeadline); e.Attempts[0].Pause != 2*time.Second {
+			t.Errorf("recorded a pause of %v", e.Attempts[0].Pause)
 		}
 	})
 }

@@ -3,6 +3,7 @@ package reprise
 import (
 	"context"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -164,12 +165,29 @@ func TestPerCallObserversAreToldTheMethod(t *testing.T) {
 	})
 }
 
+func TestAnObservedCallMayHaveNoConnection(t *testing.T) {
+	t.Parallel()
+	d := new(diary)
+	given := []CallOption{WithObserver(d)}
+	option := PerCall(given...)
+	given[0] = nil // the option has its own copy
+	err := UnaryClientInterceptor()(t.Context(), "/m", nil, nil, nil,
+		func(context.Context, string, any, any, *grpc.ClientConn, ...grpc.CallOption) error { return nil }, option)
+	if err != nil || len(d.lines) != 2 || !strings.HasPrefix(d.lines[0], "/m@ ") {
+		t.Errorf("%v, heard %q", err, d.lines)
+	}
+}
+
 func TestInterceptedOptionsAreClipped(t *testing.T) {
 	t.Parallel()
 	for n := range 20 {
 		bound := resolved(WithGRPCOptions(grpc.WaitForReady(true)))
 		cs := bound.intercepted("/s/m", nil, slices.Repeat([]grpc.CallOption{grpc.WaitForReady(true)}, n))
 		if len(cs.GRPC) != n+1 || cap(cs.GRPC) != n+1 {
+			t.Errorf("%d options with the capacity for %d", len(cs.GRPC), cap(cs.GRPC))
+		}
+		bound = CallSettings{}
+		if cs := bound.intercepted("/s/m", nil, make([]grpc.CallOption, n, n+1)); len(cs.GRPC) != n || cap(cs.GRPC) != n {
 			t.Errorf("%d options with the capacity for %d", len(cs.GRPC), cap(cs.GRPC))
 		}
 	}

@@ -119,3 +119,46 @@ func TestGoexitOfAHedgedAttemptEndsTheCaller(t *testing.T) {
 		}
 	})
 }
+
+// explodingThrottle panics when it is asked for a hedge.
+type explodingThrottle struct{}
+
+func (explodingThrottle) Admit(attempt int) bool {
+	if attempt > 1 {
+		panic("throttle")
+	}
+	return true
+}
+func (explodingThrottle) Done(bool) {}
+
+func TestAPanicBesideHedgedAttemptsEndsThem(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		ended := make(chan error, 1)
+		u := hedging(2, func(ctx context.Context, _ int) error {
+			ended <- Sleep(ctx, time.Hour)
+			return nil
+		}, WithThrottle(explodingThrottle{}))
+		begin := time.Now()
+		if v := caught(func() { _, _ = u.Call(t.Context(), nil) }); v != "throttle" {
+			t.Errorf("the caller caught %v", v)
+		}
+		if err := <-ended; err == nil {
+			t.Error("the attempt went on")
+		}
+		wantElapsed(t, begin, time.Second)
+	})
+}
+
+func TestObserversHearNoEndOfAPanic(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		d := new(diary)
+		u := hedging(2, func(ctx context.Context, n int) error {
+			if n == 2 {
+				explode("attempt")
+			}
+			return Sleep(ctx, time.Hour)
+		}, WithObserver(d))
+		_ = caught(func() { _, _ = u.Call(t.Context(), nil) })
+		d.want(t, "attempt 1 took 1s: true")
+	})
+}

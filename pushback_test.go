@@ -191,6 +191,26 @@ func TestPushbackOverARealConnection(t *testing.T) {
 	})
 }
 
+// The place of a trailer is used again.
+func TestATrailerIsThatOfItsOwnCall(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		push := true
+		u := NewUnary(func(_ context.Context, in *ping, opts ...grpc.CallOption) (*ping, error) {
+			for _, opt := range opts {
+				if o, ok := opt.(grpc.TrailerCallOption); ok && push {
+					*o.TrailerAddr = metadata.Pairs(pushbackTrailer, "-1")
+				}
+			}
+			return in, errDown
+		}, onDown(steady(1)), WithPushback(), WithMaxAttempts(2))
+		_, err := u.Call(t.Context(), nil)
+		stopped(t, err, ReasonPushback)
+		push = false
+		_, err = u.Call(t.Context(), nil)
+		stopped(t, err, ReasonAttempts)
+	})
+}
+
 // A call may open a stream that outlives it and whose trailer comes later.
 // Under -race, nothing looks at the trailer of such a call.
 func TestTheTrailerOfAStreamThatWasOpenedIsLeftAlone(t *testing.T) {

@@ -120,7 +120,7 @@ func (r *replay) CloseSend() error {
 // RecvMsg tries again, it waits for the attempt that stands.
 func (r *replay) Header() (metadata.MD, error) {
 	r.mu.Lock()
-	r.committed = r.committed || r.settled == nil
+	r.committed = true // of no effect once retrying has begun
 	settled := r.settled
 	r.mu.Unlock()
 	if settled != nil {

@@ -258,7 +258,7 @@ func TestAFirstMessageThatComesAfterItsTimeIsNotDelivered(t *testing.T) {
 	for name, test := range map[string]struct {
 		got      error
 		attempts int
-	}{"a message": {nil, 2}, "the end of the stream": {io.EOF, 1}} {
+	}{"a message": {nil, 2}, "the end of the stream": {io.EOF, 1}, "an answer": {errMissing, 1}} {
 		t.Run(name, func(t *testing.T) {
 			bubble(t, func(t *testing.T) {
 				attempts := 0

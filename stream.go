@@ -196,9 +196,8 @@ var errAttemptTime = errors.New("the attempt's time ran out")
 // the attempt was in time: one that was not is being cancelled.
 func (a *streamAttempt) commit() bool { return a.timer == nil || a.timer.Stop() }
 
-// overdue ends an attempt that was not in time and returns the error of it.
+// overdue returns the error of an attempt that was not in time.
 func (a *streamAttempt) overdue() error {
-	a.cancel(errAttemptTime)
 	return &AttemptTimeoutError{Timeout: a.limit, Err: errAttemptTime}
 }
 
