@@ -47,9 +47,10 @@ type attempt struct {
 	patience  *patience.Patience
 	bounded   patience.Attempt // by patience
 
-	server peer.Peer     // see serverOf
-	sent   bool          // as far as recordAttempt has seen
-	failed *attemptError // what it returned last; nil after a success
+	server   peer.Peer     // see serverOf
+	sent     bool          // as far as recordAttempt has seen
+	answered bool          // with success
+	failed   *attemptError // what the attempt is known for; nil after a success
 }
 
 type attemptKey struct{}
@@ -92,8 +93,10 @@ func (a *attempt) end(err error) error {
 		return nil
 	}
 	if a.failed != nil {
-		if _, own := errors.AsType[*attemptError](err); !own || !errors.Is(err, a.failed) {
+		if last, own := errors.AsType[*attemptError](err); !own {
 			a.failed.refresh = err
+		} else if last != a.failed {
+			a.failed.again = last
 		}
 		err = a.failed
 	}
@@ -132,16 +135,26 @@ func recordAttempt(ctx context.Context, method string, req, reply any, cc *grpc.
 }
 
 // returned notes what recordAttempt returns; nil is a success. An interceptor
-// above may call it again: an attempt of which any part was sent was sent.
+// above may call it again: an attempt of which any part was sent was sent, and
+// what became of an earlier part stays unknown, whatever is known of a later one.
 func (a *attempt) returned(failed *attemptError, sent bool) {
 	if a == nil {
 		return
 	}
 	a.sent = a.sent || sent
-	if a.failed = failed; failed != nil {
+	switch {
+	case failed == nil:
+		a.answered, a.failed = true, nil
+	case a.answered:
+		a.failed = &attemptError{raw: errAnswered, sent: true}
+	case a.failed == nil || a.failed.Outcome() == NotApplied:
 		failed.sent = a.sent
+		a.failed = failed
 	}
 }
+
+// errAnswered is what is known of an attempt that succeeded and was made again.
+var errAnswered = status.Error(codes.Unknown, "etcdcall: an interceptor sent the request again after it had succeeded")
 
 // serverOf returns where gRPC notes which server an attempt went to, and the
 // options with that place among them. gRPC fills it in when the attempt has a
@@ -212,6 +225,8 @@ type attemptError struct {
 	sent bool
 	// refresh is why the token could not be refreshed after the attempt.
 	refresh error
+	// again is what came of sending it again, which an interceptor did.
+	again *attemptError
 	// cleared is how many attempts of the same call came before, all of which
 	// OnWrites has seen and found not applied.
 	cleared int
@@ -219,10 +234,14 @@ type attemptError struct {
 
 // Error is the text of the gRPC error.
 func (e *attemptError) Error() string {
-	if e.refresh != nil {
-		return e.raw.Error() + "; refreshing the token: " + e.refresh.Error()
+	text := e.raw.Error()
+	if e.again != nil {
+		text += "; sent again by an interceptor: " + e.again.Error()
 	}
-	return e.raw.Error()
+	if e.refresh != nil {
+		text += "; refreshing the token: " + e.refresh.Error()
+	}
+	return text
 }
 
 // Unwrap returns the gRPC error, its meaning in package rpctypes if it has one,

@@ -2,50 +2,87 @@ package etcdcall
 
 import (
 	"context"
+	"errors"
 	"net"
+	"strings"
 	"testing"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 )
 
-// An interceptor above that makes two attempts of one: what is known is known of
-// both.
-func TestWhatAnInterceptorRepeatsWasSentIfAnyPartWas(t *testing.T) {
+// An interceptor above that sends one attempt several times: what is known is
+// known of all of them.
+func TestOfWhatAnInterceptorSendsAgainTheFirstDoubtStays(t *testing.T) {
 	t.Parallel()
+	type part struct {
+		sent bool
+		err  error
+	}
 	lost := status.Error(codes.Unavailable, "lost")
+	var (
+		unsent   = part{false, lost}
+		unknown  = part{true, lost}
+		refused  = part{true, rpctypes.ErrGRPCNoLeader}
+		answered = part{true, nil}
+	)
 	for name, c := range map[string]struct {
-		sent    []bool
-		failing []bool
-		want    Outcome
+		parts []part
+		want  Outcome
 	}{
-		"never sent":                       {sent: []bool{false, false}, failing: []bool{true, true}, want: NotApplied},
-		"sent, then not":                   {sent: []bool{true, false}, failing: []bool{true, true}, want: Unknown},
-		"not sent, then sent":              {sent: []bool{false, true}, failing: []bool{true, true}, want: Unknown},
-		"answered, then not sent":          {sent: []bool{true, false}, failing: []bool{false, true}, want: Unknown},
-		"not sent, then answered, refused": {sent: []bool{false, true}, failing: []bool{true, false}, want: Unknown},
+		"not sent, not sent":          {parts: []part{unsent, unsent}, want: NotApplied},
+		"not sent, refused":           {parts: []part{unsent, refused}, want: NotApplied},
+		"refused, refused":            {parts: []part{refused, refused}, want: NotApplied},
+		"refused, not sent":           {parts: []part{refused, unsent}, want: Unknown}, // which part was sent is not kept
+		"unknown, not sent":           {parts: []part{unknown, unsent}, want: Unknown},
+		"not sent, unknown":           {parts: []part{unsent, unknown}, want: Unknown},
+		"unknown, refused":            {parts: []part{unknown, refused}, want: Unknown},
+		"unknown, not sent, refused":  {parts: []part{unknown, unsent, refused}, want: Unknown},
+		"answered, not sent":          {parts: []part{answered, unsent}, want: Unknown},
+		"answered, refused":           {parts: []part{answered, refused}, want: Unknown},
+		"answered, refused, not sent": {parts: []part{answered, refused, unsent}, want: Unknown},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			a := attemptNeeds{}.begin(t.Context())
-			for i, sent := range c.sent {
-				_ = recordAttempt(a, pb.KV_Put_FullMethodName, &pb.PutRequest{}, &pb.PutResponse{}, nil,
+			var last error
+			for _, p := range c.parts {
+				last = recordAttempt(a, pb.KV_Put_FullMethodName, &pb.PutRequest{}, &pb.PutResponse{}, nil,
 					func(_ context.Context, _ string, _, _ any, _ *grpc.ClientConn, opts ...grpc.CallOption) error {
-						if sent {
+						if p.sent {
 							note(opts)
 						}
-						if c.failing[i] {
-							return lost
-						}
-						return nil
+						return p.err
 					})
 			}
-			if got := OutcomeOf(a.end(lost)); got != c.want {
-				t.Errorf("the outcome is %v, want %v", got, c.want)
+			err := a.end(last)
+			if got := OutcomeOf(err); got != c.want {
+				t.Errorf("the outcome is %v, want %v: %v", got, c.want, err)
+			}
+			if want := c.parts[len(c.parts)-1].err.Error(); !strings.Contains(err.Error(), want) {
+				t.Errorf("%q does not say %q", err, want)
+			}
+			if c.want == Unknown && classify(err).write == retry {
+				t.Errorf("a write would be sent again after: %v", err)
 			}
 		})
+	}
+}
+
+// What succeeded, but not for an interceptor above, is not known as refused.
+func TestAnAnswerThatAnInterceptorRejectsIsNoRefusal(t *testing.T) {
+	t.Parallel()
+	a := attemptNeeds{}.begin(t.Context())
+	for _, sent := range []error{status.Error(codes.Unavailable, "lost"), nil} {
+		_ = recordAttempt(a, pb.KV_Put_FullMethodName, &pb.PutRequest{}, &pb.PutResponse{}, nil,
+			func(context.Context, string, any, any, *grpc.ClientConn, ...grpc.CallOption) error { return sent })
+	}
+	rejected := status.Error(codes.Internal, "rejected")
+	if err := a.end(rejected); !errors.Is(err, rejected) || OutcomeOf(err) != Unknown {
+		t.Errorf("outcome %v of %v", OutcomeOf(err), err)
 	}
 }
 
