@@ -81,24 +81,10 @@ func TestWithoutAQuorum(t *testing.T) {
 		}
 	})
 	t.Run("a write is refused at once and known as not applied", func(t *testing.T) {
-		for range 10 {
-			err := second(cli.Put(within(t, patience), "k", "w"))
-			stopped, ok := errors.AsType[*reprise.Error](err)
-			if !ok || !errors.Is(err, context.DeadlineExceeded) {
-				t.Fatal(err)
-			}
-			if first := stopped.Attempts[0].Err; stopped.Made < 2 || !errors.Is(first, rpctypes.ErrNoLeader) {
-				t.Errorf("%d attempts, the first ended with %v", stopped.Made, first)
-			}
-			if etcdcall.OutcomeOf(err) == etcdcall.NotApplied {
-				return
-			}
-			// Nothing is known of an attempt that the deadline cuts.
-			if status.Code(stopped.Err) != codes.DeadlineExceeded {
-				t.Fatalf("outcome %v of %v", etcdcall.OutcomeOf(err), err)
-			}
+		stopped := refused(t, cli, patience)
+		if first := stopped.Attempts[0].Err; stopped.Made < 2 || !errors.Is(first, rpctypes.ErrNoLeader) {
+			t.Errorf("%d attempts, the first ended with %v", stopped.Made, first)
 		}
-		t.Error("no outcome was known")
 	})
 	t.Run("without requiring a leader its outcome is unknown", func(t *testing.T) {
 		any := client(t, c.Config(), etcdcall.WithoutRequireLeader())
@@ -116,4 +102,26 @@ func TestWithoutAQuorum(t *testing.T) {
 		must(t, <-done)
 		must(t, <-done)
 	})
+}
+
+// refused returns the error of a put that servers without a leader refuse until
+// its deadline, and which is known as not applied. One whose last attempt the
+// deadline cuts is made again: nothing is known of that.
+func refused(t *testing.T, cli *clientv3.Client, patience time.Duration) *reprise.Error {
+	t.Helper()
+	for range 10 {
+		err := second(cli.Put(within(t, patience), "k", "w"))
+		stopped, ok := errors.AsType[*reprise.Error](err)
+		if !ok || !errors.Is(err, context.DeadlineExceeded) {
+			t.Fatal(err)
+		}
+		if etcdcall.OutcomeOf(err) == etcdcall.NotApplied {
+			return stopped
+		}
+		if status.Code(stopped.Err) != codes.DeadlineExceeded {
+			t.Fatalf("outcome %v of %v", etcdcall.OutcomeOf(err), err)
+		}
+	}
+	t.Fatal("no outcome was known")
+	return nil
 }
