@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"io"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	v3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
@@ -163,6 +165,87 @@ func TestAStreamThatEndsTellsWhy(t *testing.T) {
 	if _, err := renewOnce(t.Context(), r, 7); !errors.Is(err, rpctypes.ErrGRPCPermissionDenied) {
 		t.Errorf("got %v", err)
 	}
+}
+
+// grants is a cluster that grants and renews leases, in 300 ms.
+type grants struct {
+	v3.Lease
+	fails  []func(ctx context.Context) error // the first grants
+	asked  []string
+	expiry int64
+}
+
+func (g *grants) Grant(ctx context.Context, ttl int64) (*v3.LeaseGrantResponse, error) {
+	g.asked = append(g.asked, "grant")
+	if len(g.fails) > 0 {
+		fail := g.fails[0]
+		g.fails = g.fails[1:]
+		return nil, fail(ctx)
+	}
+	time.Sleep(300 * time.Millisecond)
+	return &v3.LeaseGrantResponse{ID: 8, TTL: max(ttl, g.expiry)}, nil
+}
+
+func (g *grants) KeepAliveOnce(_ context.Context, id v3.LeaseID) (*v3.LeaseKeepAliveResponse, error) {
+	g.asked = append(g.asked, "renew")
+	time.Sleep(300 * time.Millisecond)
+	return &v3.LeaseKeepAliveResponse{ID: id, TTL: g.expiry}, nil
+}
+
+// TestALeaseIsObtainedFromWhenItWasAskedFor has a server that does not let a lease
+// be as short as it was asked for.
+func TestALeaseIsObtainedFromWhenItWasAskedFor(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		given v3.LeaseID
+		later bool // not in the first term
+		want  lease
+		asked string
+	}{
+		"a new one":                   {0, false, lease{id: 8, ttl: 9 * time.Second}, "grant"},
+		"a given one":                 {5, false, lease{id: 5, ttl: 9 * time.Second}, "renew"},
+		"one after the given is lost": {5, true, lease{id: 8, ttl: 9 * time.Second}, "grant"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				g := &grants{expiry: 9}
+				s := sessionOn(t.Context(), nil, sessionOptions{ttl: 1, lease: test.given})
+				s.client.Lease = g
+				if !test.later {
+					s.term = nil
+				}
+				test.want.asked = time.Now()
+				if got, err := s.obtain(t.Context()); err != nil || got != test.want || !slices.Equal(g.asked, []string{test.asked}) {
+					t.Errorf("got %+v, %v by %v; want %+v", got, err, g.asked, test.want)
+				}
+			})
+		})
+	}
+}
+
+// TestTheNextLeaseIsAskedForUntilItIsThere has a server fail, also in a way that
+// would not pass, and not answer.
+func TestTheNextLeaseIsAskedForUntilItIsThere(t *testing.T) {
+	t.Parallel()
+	hang := func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }
+	denied := func(context.Context) error { return rpctypes.ErrPermissionDenied }
+	synctest.Test(t, func(t *testing.T) {
+		g := &grants{fails: []func(context.Context) error{denied, hang, denied}}
+		s := sessionOn(t.Context(), nil, sessionOptions{ttl: 10})
+		s.client.Lease = g
+		began := time.Now()
+		got, err := s.nextLease()
+		if err != nil || got.id != 8 || len(g.asked) != 4 {
+			t.Errorf("got %+v, %v after %d requests", got, err, len(g.asked))
+		}
+		if took := time.Since(began); took > attemptTimeout+time.Second {
+			t.Errorf("it took %v", took)
+		}
+		s.finish(SessionClosed, nil)
+		if _, err := s.nextLease(); err == nil || len(g.asked) != 4 {
+			t.Error("a lease was asked for after the end")
+		}
+	})
 }
 
 func TestWhyALeaseIsNotKept(t *testing.T) {

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/reprise-go/reprise"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 )
 
@@ -84,6 +86,61 @@ func TestARequestThatGoesUnansweredIsSentAgain(t *testing.T) {
 			if _, timeout := errors.AsType[*reprise.AttemptTimeoutError](err); err == nil || timeout != (deadline > attemptTimeout) {
 				t.Errorf("under %v: got %v", deadline, err)
 			}
+		})
+	}
+}
+
+// TestARequestIsRepeatedThroughWhatMayPass has attempts end in turn as the case
+// says, each of which costs the time beside it.
+func TestARequestIsRepeatedThroughWhatMayPass(t *testing.T) {
+	t.Parallel()
+	type attempt func(ctx context.Context) (string, error)
+	done := func(context.Context) (string, error) { return "done", nil }
+	late := func(context.Context) (string, error) { time.Sleep(2 * attemptTimeout); return "late", nil }
+	down := func(context.Context) (string, error) { return "", status.Error(codes.Unavailable, "down") }
+	denied := func(context.Context) (string, error) { return "", rpctypes.ErrPermissionDenied }
+	hang := func(ctx context.Context) (string, error) {
+		<-ctx.Done()
+		return "", status.FromContextError(ctx.Err()).Err()
+	}
+	plain := func(ctx context.Context) (string, error) { <-ctx.Done(); return "", ctx.Err() }
+	for name, test := range map[string]struct {
+		attempts []attempt
+		want     string
+		err      error
+		took     time.Duration // without pauses
+	}{
+		"at once":                 {[]attempt{done}, "done", nil, 0},
+		"an unknown outcome":      {[]attempt{down, down, done}, "done", nil, 0},
+		"no answer":               {[]attempt{hang, hang, done}, "done", nil, 2 * attemptTimeout},
+		"no answer, by clientv3":  {[]attempt{plain, done}, "done", nil, attemptTimeout},
+		"an answer after its end": {[]attempt{late}, "late", nil, 2 * attemptTimeout},
+		"what does not pass":      {[]attempt{down, denied}, "", rpctypes.ErrPermissionDenied, 0},
+		"until the caller's end":  {[]attempt{hang, down, hang, hang, hang, hang, hang}, "", context.Canceled, 22 * time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				ctx, cancel := context.WithCancel(t.Context())
+				defer cancel()
+				time.AfterFunc(22*time.Second, cancel)
+				n, began := 0, time.Now()
+				got, err := repeatable(ctx, newAttempts(), func(ctx context.Context) (string, error) {
+					if _, dated := ctx.Deadline(); dated {
+						t.Error("a deadline travels with the request")
+					}
+					n++
+					return test.attempts[n-1](ctx)
+				})
+				if got != test.want || !errors.Is(err, test.err) || (err == nil) != (test.err == nil) {
+					t.Errorf("got %q, %v", got, err)
+				}
+				if test.err == nil && n != len(test.attempts) {
+					t.Errorf("%d attempts", n)
+				}
+				if took := time.Since(began); took < test.took || took > test.took+time.Second {
+					t.Errorf("it took %v, want %v", took, test.took)
+				}
+			})
 		})
 	}
 }

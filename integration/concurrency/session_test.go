@@ -42,6 +42,17 @@ func TestNewSessionIsBounded(t *testing.T) {
 			})
 		}
 	}
+	t.Run("by the end of its context", func(t *testing.T) {
+		t.Parallel()
+		cli, err := etcdcall.New(cfg)
+		must(t, err)
+		defer cli.Close()
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		if _, err := concurrency.NewSession(cli, concurrency.WithContext(ctx), concurrency.WithGrantTimeout(time.Minute)); !errors.Is(err, context.Canceled) {
+			t.Errorf("got %v", err)
+		}
+	})
 	t.Run("in clientv3 it is not", func(t *testing.T) {
 		t.Parallel()
 		cli, err := clientv3.New(cfg)
