@@ -191,6 +191,21 @@ func TestCloseRevokesAndOrphanDoesNot(t *testing.T) {
 	}
 }
 
+// TestSessionsThatKeepOneLeaseExcludeEachOther: the keys of both are bound to it.
+func TestSessionsThatKeepOneLeaseExcludeEachOther(t *testing.T) {
+	t.Parallel()
+	c := etcdtest.New(t)
+	cli := newClient(t, c)
+	s := session(t, cli)
+	one, other := concurrency.NewMutex(s, "lock"), concurrency.NewMutex(session(t, cli, concurrency.WithLease(s.Lease())), "lock")
+	must(t, one.Lock(soon(t)))
+	if err := other.Lock(within(t, 100*time.Millisecond)); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("Lock: %v", err)
+	}
+	must(t, one.Unlock(soon(t)))
+	must(t, other.Lock(soon(t)))
+}
+
 func TestASessionCanGrantAnew(t *testing.T) {
 	t.Parallel()
 	c := etcdtest.New(t)
