@@ -87,8 +87,10 @@ func TestAPlainLeaseLastsFromWhenItsRenewalWasSentMinusAMargin(t *testing.T) {
 			}}
 			l := lease{id: 7, asked: time.Now(), ttl: time.Duration(test.ttl) * time.Second}
 			reason, err := l.keepPlainly(t.Context(), r)
-			if want := r.sent[0].Add(l.ttl - test.margin); reason != SessionExpired || !errors.Is(err, errNotRenewed) || !time.Now().Equal(want) {
-				t.Errorf("TTL %d: %v (%v) after %v, want expired after %v", test.ttl, reason, err, time.Since(r.sent[0]), l.ttl-test.margin)
+			// If it ends between two attempts, no pause is made that would outlast it.
+			lasted, want := time.Since(r.sent[0]), l.ttl-test.margin
+			if reason != SessionExpired || !errors.Is(err, errNotRenewed) || lasted > want || lasted < want-pauses.Max {
+				t.Errorf("TTL %d: %v (%v) after %v, want expired after %v", test.ttl, reason, err, lasted, want)
 			}
 			for i, stream := range r.streams {
 				if stream.Err() == nil {
