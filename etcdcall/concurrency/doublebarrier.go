@@ -35,8 +35,9 @@ func NewDoubleBarrier(s *Session, key string, count int) *DoubleBarrier {
 // Enter waits until count members have entered:
 //
 //  1. create a key of one's own, bound to the session's lease.
-//  2. follow the barrier. Who sees count members writes the key that says that
-//     the round has begun, unless it was written since one's own was created.
+//  2. follow the barrier. Who sees count members that came after the last round
+//     had begun writes the key that says that the next has, unless it was written
+//     since one's own was created. Others may be in the last round still.
 //  3. return when that has been written: it is younger than the keys of all
 //     members of this round, and older than those of the next.
 //
@@ -100,7 +101,7 @@ func (b *DoubleBarrier) awaitBegin(ctx context.Context, c *claim) error {
 			failed = &LostError{Key: c.key, Rev: c.rev, Err: errDeleted}
 		case m.before(c.rev) >= b.count:
 			failed = ErrTooManyMembers
-		case len(m.keys) >= b.count:
+		case len(m.keys)-m.before(m.begun) >= b.count:
 			failed = b.begin(ctx, c)
 		}
 		return failed != nil
