@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -178,21 +179,23 @@ func TestAReadThatHangsEndsWithItsWatchOrItsStream(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			ctx, cancel := context.WithCancel(context.Background())
 			defer cancel()
-			reading := false
+			var reading atomic.Bool
 			s, sub := doubtfulStream(ctx, func(ctx context.Context) (*pb.ResponseHeader, error) {
-				reading = true
+				reading.Store(true)
 				<-ctx.Done()
-				reading = false
+				reading.Store(false)
 				return nil, ctx.Err()
 			})
 			s.accept(t, of(1, 10))
 			synctest.Wait()
-			if !reading {
+			if !reading.Load() {
 				t.Fatalf("%s: nothing is read", name)
 			}
+			// Without another watch on it, the stream ends with the watch.
+			s.add(newSubscription(context.Background(), clientv3.OpWatch("other", clientv3.WithRev(21)), 1<<20))
 			end(s, sub, cancel)
 			synctest.Wait()
-			if reading {
+			if reading.Load() {
 				t.Errorf("%s: the read goes on", name)
 			}
 			if broken, ok := errors.AsType[*WatchError](sub.ended()); ok {
