@@ -4,6 +4,7 @@ package patience
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -14,6 +15,11 @@ import (
 // to one that succeeds. A server learns of the end of an attempt when the attempt
 // is cancelled.
 //
+// An attempt whose context cannot end has no context of its own at all: it shares
+// one with those that began at about the same time, and may last up to a
+// sixteenth longer. That spares a cancellation for each attempt, which is what
+// such calls would notice.
+//
 // It is safe for concurrent use. A nil Patience bounds nothing.
 type Patience struct {
 	limit time.Duration
@@ -23,6 +29,7 @@ type Patience struct {
 	timer       *time.Timer
 	set         bool // the timer will look at the list
 	gone        bool // since Exhaust
+	common      atomic.Pointer[common]
 }
 
 // Attempt is an attempt under way. Its fields belong to the lock of its Patience.
@@ -31,6 +38,7 @@ type Attempt struct {
 	cancel     context.CancelFunc
 	prev, next *Attempt
 	over       bool
+	shared     shared
 }
 
 // New returns one that ends attempts after limit, or nil if that is not positive.
@@ -48,6 +56,10 @@ func (p *Patience) Limit() time.Duration { return p.limit }
 func (p *Patience) Begin(ctx context.Context, b *Attempt) context.Context {
 	if p == nil {
 		return ctx
+	}
+	if ctx.Done() == nil {
+		b.shared = shared{ctx, p.current()}
+		return &b.shared
 	}
 	ctx, b.cancel = context.WithCancel(ctx)
 	p.mu.Lock()
@@ -73,6 +85,9 @@ func (p *Patience) End(b *Attempt) bool {
 	if p == nil {
 		return false
 	}
+	if b.shared.end != nil {
+		return b.shared.end.over.Load()
+	}
 	p.mu.Lock()
 	over := b.over
 	if !over {
@@ -91,6 +106,9 @@ func (p *Patience) Exhaust() {
 	p.gone = true
 	for b := p.first; b != nil; b = b.next {
 		b.cancel()
+	}
+	if c := p.common.Load(); c != nil {
+		c.cancel()
 	}
 }
 

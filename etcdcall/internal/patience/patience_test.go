@@ -1,6 +1,7 @@
 package patience
 
 import (
+	"context"
 	"math/rand/v2"
 	"sync"
 	"testing"
@@ -122,4 +123,68 @@ func TestNoPatienceBoundsNothing(t *testing.T) {
 			}
 		}
 	})
+}
+
+func TestAttemptsWhoseContextsCannotEndShareAnEnd(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		type key struct{}
+		p := New(16 * time.Second)
+		const span = time.Second // a sixteenth
+		begun := func() (*Attempt, context.Context, time.Time) {
+			var a Attempt
+			return &a, p.Begin(context.WithValue(context.Background(), key{}, "value"), &a), time.Now()
+		}
+		first, ctx, start := begun()
+		time.Sleep(span - 1)
+		second, alike, _ := begun()
+		time.Sleep(1)
+		third, later, thirdStart := begun()
+		if ctx.Done() != alike.Done() || ctx.Done() == later.Done() {
+			t.Error("not those share an end that began within a sixteenth of the limit")
+		}
+		if _, ok := ctx.Deadline(); ok || ctx.Value(key{}) != "value" {
+			t.Error("the context is not the call's")
+		}
+		child, cancel := context.WithCancel(ctx)
+		defer cancel()
+		if p.End(second) || alike.Err() != nil {
+			t.Error("one that ended in time took too long")
+		}
+		<-child.Done()
+		if took := time.Since(start); took != p.Limit()+span || !p.End(first) || ctx.Err() == nil {
+			t.Errorf("the first was ended after %v, %v", took, ctx.Err())
+		}
+		if later.Err() != nil {
+			t.Error("a later one ended with it")
+		}
+		<-later.Done()
+		if took := time.Since(thirdStart); took != p.Limit()+span || !p.End(third) {
+			t.Errorf("the last was ended after %v", took)
+		}
+
+		fourth, cut, _ := begun()
+		p.Exhaust()
+		if cut.Err() == nil || p.End(fourth) {
+			t.Errorf("after Exhaust: %v", cut.Err())
+		}
+		if fifth, none, _ := begun(); none.Err() == nil || p.End(fifth) {
+			t.Error("an attempt began after Exhaust")
+		}
+		time.Sleep(2 * span)
+		if sixth, none, _ := begun(); none.Err() == nil || p.End(sixth) {
+			t.Error("an attempt began long after Exhaust")
+		}
+	})
+}
+
+func TestAnAttemptWhoseContextCannotEndCostsNothing(t *testing.T) {
+	p, ctx := New(time.Hour), context.Background()
+	var a Attempt
+	if n := testing.AllocsPerRun(100, func() {
+		p.Begin(ctx, &a)
+		p.End(&a)
+	}); n > 0 {
+		t.Errorf("%v allocations", n)
+	}
 }
