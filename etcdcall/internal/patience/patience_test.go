@@ -138,7 +138,7 @@ func TestAttemptsWhoseContextsCannotEndShareAnEnd(t *testing.T) {
 		first, ctx, start := begun()
 		time.Sleep(span - 1)
 		second, alike, _ := begun()
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		third, later, thirdStart := begun()
 		if ctx.Done() != alike.Done() || ctx.Done() == later.Done() {
 			t.Error("not those share an end that began within a sixteenth of the limit")
