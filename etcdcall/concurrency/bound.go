@@ -30,29 +30,23 @@ func (t *term) bound(ctx context.Context) (context.Context, context.CancelFunc) 
 func (b *bound) Done() <-chan struct{} { return b.made().Done() }
 
 // Err implements context.Context.
-func (b *bound) Err() error {
-	b.mu.Lock()
-	both := b.both
-	b.mu.Unlock()
-	switch {
-	case both != nil:
-		return both.Err()
-	case b.Context.Err() != nil || b.term.ctx.Err() != nil:
-		return b.made().Err()
-	default:
-		return nil
-	}
-}
+func (b *bound) Err() error { return b.current().Err() }
 
 // Value implements context.Context.
-func (b *bound) Value(key any) any {
+func (b *bound) Value(key any) any { return b.current().Value(key) }
+
+// current returns the context that knows how b stands: the call's, until somebody
+// waits or another end than the call's has come.
+func (b *bound) current() context.Context {
 	b.mu.Lock()
-	both := b.both
-	b.mu.Unlock()
-	if both != nil {
-		return both.Value(key)
+	defer b.mu.Unlock()
+	if b.both == nil && (b.released || b.term.ctx.Err() != nil) {
+		b.make()
 	}
-	return b.Context.Value(key)
+	if b.both != nil {
+		return b.both
+	}
+	return b.Context
 }
 
 func (b *bound) made() context.Context {

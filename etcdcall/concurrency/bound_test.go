@@ -45,7 +45,9 @@ func TestABoundContextEndsWithTheCallOrTheTerm(t *testing.T) {
 					}
 					c.end(&f)
 					if asked {
-						_ = f.ctx.Err()
+						if got := context.Cause(f.ctx); !waiting && !errors.Is(got, c.cause) {
+							t.Errorf("%s: before anybody waits, the cause is %v, want %v", name, got, c.cause)
+						}
 					}
 					synctest.Wait()
 					select {

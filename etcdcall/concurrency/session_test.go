@@ -138,6 +138,29 @@ func TestWhoComesBetweenTwoEpochsWaitsForTheNext(t *testing.T) {
 	}
 }
 
+// TestASessionThatLostItsLeaseHasAnotherOnlyIfAsked has the lease of the first term
+// be lost.
+func TestASessionThatLostItsLeaseHasAnotherOnlyIfAsked(t *testing.T) {
+	t.Parallel()
+	for _, regrant := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			g := &grants{}
+			s := sessionOn(t.Context(), nil, sessionOptions{ttl: 60, regrant: regrant})
+			s.client.Lease = g
+			s.term.end(errors.New("lost"))
+			s.keep(s.term, lease{7, time.Now(), time.Minute})
+			epoch := int64(1)
+			if regrant {
+				epoch = 2
+			}
+			if s.Epoch() != epoch || (len(g.asked) > 0) != regrant || (s.Ctx().Err() == nil) != regrant {
+				t.Errorf("regrant %v: epoch %d, %q asked for, %v", regrant, s.Epoch(), g.asked, s.Ctx().Err())
+			}
+			s.Orphan()
+		})
+	}
+}
+
 func TestWhatIsBoundToATermEndsWithIt(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
