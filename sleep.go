@@ -2,12 +2,11 @@ package reprise
 
 import (
 	"context"
-	"runtime"
 	"time"
 )
 
-// shortest is the pause below which a timer would take many times longer to
-// set and to fire than the pause itself.
+// shortest is the pause that is over by the time a timer, or the scheduler, could
+// have been asked for it.
 const shortest = 50 * time.Nanosecond
 
 // Sleep pauses for d, or until ctx is done if that comes first. It returns
@@ -15,7 +14,7 @@ const shortest = 50 * time.Nanosecond
 // already, or done when the pause ends, is always reported, whatever d is; a
 // d of zero or less pauses not at all. A nil ctx gives an [*ArgumentError].
 //
-// Pauses below 50 ns yield the processor once instead of setting a timer.
+// Pauses below 50 ns are over when Sleep returns, without a timer.
 func Sleep(ctx context.Context, d time.Duration) error {
 	if ctx == nil {
 		return &ArgumentError{Func: "Sleep", Problem: "the context is nil"}
@@ -28,7 +27,6 @@ func Sleep(ctx context.Context, d time.Duration) error {
 	case d <= 0:
 		return nil
 	case d < shortest:
-		runtime.Gosched()
 	case done == nil:
 		time.Sleep(d)
 	default:
