@@ -156,7 +156,10 @@ func (h *hedge) run(ctx context.Context) error {
 				return h.expire(ctx)
 			}
 			started := h.startNext(ctx)
-			if h.running == 0 {
+			switch {
+			case h.running == 0 && h.late(0):
+				return h.stopped(ReasonElapsed)
+			case h.running == 0:
 				return h.refused(ctx, h.cs.Throttle)
 			}
 			// Without a delay, a refused attempt waits for a result.

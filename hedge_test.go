@@ -471,6 +471,31 @@ func TestARefusedHedgedCallWaitsAsOthersDo(t *testing.T) {
 	})
 }
 
+// slowThrottle admits all, and takes its time for attempts after the first.
+type slowThrottle struct{ takes time.Duration }
+
+func (s slowThrottle) Admit(attempt int) bool {
+	if attempt > 1 {
+		time.Sleep(s.takes)
+	}
+	return true
+}
+func (slowThrottle) Done(bool) {}
+
+func TestAHedgedCallWhoseTimeEndsWithThePauseWasNotThrottled(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		server := scripted(step{time.Second, codes.Unavailable, "1000"})
+		u := bindUnary(serve(t, server), WithThrottle(slowThrottle{time.Millisecond}), WithPushback(),
+			WithMaxElapsed(2*time.Second+time.Nanosecond),
+			WithHedge(HedgePolicy{Delay: time.Hour, NonFatalCodes: []codes.Code{codes.Unavailable}}))
+		_, err := u.Call(t.Context(), nil)
+		stopped(t, err, ReasonElapsed)
+		if server.calls() != 1 {
+			t.Errorf("%d attempts", server.calls())
+		}
+	})
+}
+
 func TestATimeoutBoundsThePauseOfARefusedFirstAttempt(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		refuse, timeout := WithThrottle(pausingThrottle{refuseAll: true}), WithTimeout(time.Second)
