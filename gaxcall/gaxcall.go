@@ -24,9 +24,9 @@ import (
 //
 // Pass it after other gax options, since gax.WithGRPCOptions drops the gRPC
 // options before it, and with them the throttle's and the trailer's. As gax
-// has it, first attempts are made without asking the throttle, the timeout counts only for a context without a deadline, and the
-// error is the last attempt's as an *apierror.APIError, or a bare context
-// error.
+// has it, first attempts are made without asking the throttle, the timeout
+// counts only for a context without a deadline, and the error is the last
+// attempt's as an *apierror.APIError, or a bare context error.
 func ToGAX(opts ...reprise.CallOption) (gax.CallOption, error) {
 	opts = slices.Clone(opts)
 	if _, err := reprise.NewDecider(opts...); err != nil {
