@@ -89,7 +89,9 @@ func (l lease) keepPlainly(ctx context.Context, remote pb.LeaseClient) (SessionR
 func (l *lease) renew(ctx context.Context, remote pb.LeaseClient) error {
 	ctx, cancel := context.WithDeadlineCause(ctx, l.until(), errNotRenewed)
 	defer cancel()
-	renewed, err := repeatable(ctx, newAttempts(), func(ctx context.Context) (lease, error) {
+	attempts := newAttempts()
+	defer attempts.Exhaust()
+	renewed, err := repeatable(ctx, attempts, func(ctx context.Context) (lease, error) {
 		asked := time.Now()
 		resp, err := renewOnce(ctx, remote, l.id)
 		if err != nil {

@@ -145,6 +145,7 @@ func NewSTM(c *v3.Client, apply func(STM) error, so ...STMOption) (*v3.TxnRespon
 		return nil, err
 	}
 	t := &transaction{client: c, options: o, apply: apply, attempts: newAttempts()}
+	defer t.attempts.Exhaust()
 	return t.run()
 }
 

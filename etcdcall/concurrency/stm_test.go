@@ -384,3 +384,30 @@ func TestAReaderOfSeveralMomentsCommitsOnlyIfTheyWereOne(t *testing.T) {
 		})
 	}
 }
+
+// lastContext keeps the context of the last request.
+type lastContext struct {
+	*fakeStore
+	ctx context.Context //nolint:containedctx // to be looked at
+}
+
+func (c *lastContext) Txn(ctx context.Context) clientv3.Txn {
+	c.ctx = ctx
+	return c.fakeStore.Txn(ctx)
+}
+
+func TestNothingWaitsForTheRequestsOfATransactionThatIsOver(t *testing.T) {
+	t.Parallel()
+	s := &lastContext{fakeStore: newFakeStore(0)}
+	cli := s.client(context.Background())
+	cli.KV = s
+	for name, apply := range map[string]func(concurrency.STM) error{
+		"returned": func(s concurrency.STM) error { s.Get("a"); return nil },
+		"failed":   func(s concurrency.STM) error { s.Get("a"); return errors.ErrUnsupported },
+	} {
+		_, _ = concurrency.NewSTM(cli, apply, concurrency.WithAbortContext(context.Background()))
+		if s.ctx.Err() == nil {
+			t.Errorf("%s: what ends a request that takes too long is left", name)
+		}
+	}
+}

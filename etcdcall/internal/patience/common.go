@@ -13,6 +13,7 @@ type common struct {
 	cancel context.CancelFunc
 	until  time.Time // when the next attempt begins another
 	over   atomic.Bool
+	timer  *time.Timer // nil if it ended before it began
 }
 
 // current returns the end of an attempt that begins now.
@@ -29,15 +30,24 @@ func (p *Patience) current() *common {
 	span := p.limit / 16
 	c := &common{until: now.Add(span)}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
-	time.AfterFunc(p.limit+span, func() {
-		c.over.Store(true)
-		c.cancel()
-	})
 	if p.gone {
 		c.cancel()
+	} else {
+		c.timer = time.AfterFunc(p.limit+span, func() {
+			c.over.Store(true)
+			c.cancel()
+		})
 	}
 	p.common.Store(c)
 	return c
+}
+
+// exhaust ends it before its time.
+func (c *common) exhaust() {
+	c.cancel()
+	if c.timer != nil {
+		c.timer.Stop()
+	}
 }
 
 // shared is the context of an attempt with such an end.

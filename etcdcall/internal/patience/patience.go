@@ -74,7 +74,7 @@ func (p *Patience) Begin(ctx context.Context, b *Attempt) context.Context {
 		p.first = b
 	}
 	p.last = b
-	if !p.set {
+	if !p.set && !p.gone {
 		p.setTimer(p.limit)
 	}
 	return ctx
@@ -99,7 +99,8 @@ func (p *Patience) End(b *Attempt) bool {
 }
 
 // Exhaust cancels all attempts, those that are under way and those to come.
-// Their time is not up.
+// Their time is not up. No timer is left, which would otherwise run on for the
+// time of an attempt, so one that serves few attempts should end so.
 func (p *Patience) Exhaust() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -107,8 +108,11 @@ func (p *Patience) Exhaust() {
 	for b := p.first; b != nil; b = b.next {
 		b.cancel()
 	}
+	if p.set {
+		p.timer.Stop()
+	}
 	if c := p.common.Load(); c != nil {
-		c.cancel()
+		c.exhaust()
 	}
 }
 
@@ -146,7 +150,7 @@ func (p *Patience) look() {
 		b.over = true
 		b.cancel()
 	}
-	if p.set = p.first != nil; p.set {
+	if p.set = p.first != nil && !p.gone; p.set {
 		p.setTimer(p.first.until.Sub(now))
 	}
 }

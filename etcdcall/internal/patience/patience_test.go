@@ -93,6 +93,9 @@ func TestPatienceThatIsExhaustedCancelsAll(t *testing.T) {
 		p.End(&attempts[0])
 		p.Exhaust()
 		p.Exhaust()
+		if p.timer.Stop() {
+			t.Error("the timer runs on")
+		}
 		if first.Err() == nil || second.Err() == nil || bystander.Err() != nil {
 			t.Errorf("the contexts are %v, %v, %v", first.Err(), second.Err(), bystander.Err())
 		}
@@ -104,6 +107,9 @@ func TestPatienceThatIsExhaustedCancelsAll(t *testing.T) {
 			t.Error("an attempt began later")
 		}
 		p.End(&late)
+		if p.timer.Stop() {
+			t.Error("the timer was set again")
+		}
 		other.End(&attempts[2])
 		if p.first != nil || p.last != nil {
 			t.Error("an ended attempt is still listed")
@@ -165,6 +171,9 @@ func TestAttemptsWhoseContextsCannotEndShareAnEnd(t *testing.T) {
 
 		fourth, cut, _ := begun()
 		p.Exhaust()
+		if p.common.Load().timer.Stop() {
+			t.Error("the timer runs on")
+		}
 		if cut.Err() == nil || p.End(fourth) {
 			t.Errorf("after Exhaust: %v", cut.Err())
 		}
@@ -174,6 +183,9 @@ func TestAttemptsWhoseContextsCannotEndShareAnEnd(t *testing.T) {
 		time.Sleep(2 * span)
 		if sixth, none, _ := begun(); none.Err() == nil || p.End(sixth) {
 			t.Error("an attempt began long after Exhaust")
+		}
+		if p.common.Load().timer != nil {
+			t.Error("a timer was set after Exhaust")
 		}
 	})
 }
