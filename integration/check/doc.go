@@ -10,6 +10,8 @@
 //   - a [Hold] is one time that a client held a lock or led an election; [Exclusive],
 //     [Granted] and [Fenced] judge them by the clock and by the store, and
 //     [Conserved] judges transactions that move numbers about;
+//   - a [Standing] and a [Passage] are times at a barrier, a [Stay] is one at a double
+//     barrier; [Stopped] and [Together] judge them by the clock;
 //   - a [Txn] is one transaction with what it has read; [Serializable] says whether
 //     one order of them explains all that was read.
 //
