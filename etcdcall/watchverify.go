@@ -63,6 +63,13 @@ func (s *watchStream) verify(sub *subscription, seen int64) error {
 	ctx, cancel := context.WithCancel(s.mux.led(sub.ctx))
 	defer cancel()
 	defer context.AfterFunc(s.ctx, cancel)()
+	s.mux.running.Go(func() { // it may be stopped while its context lives
+		select {
+		case <-sub.done:
+			cancel()
+		case <-ctx.Done():
+		}
+	})
 	return reprise.Invoke(ctx, func(ctx context.Context, _ reprise.CallSettings) error {
 		h, err := s.mux.read(ctx, string(sub.key))
 		switch {

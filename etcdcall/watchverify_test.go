@@ -173,8 +173,9 @@ func TestAWatchThatEndsBeforeAllReadsAgreeIsNotBroken(t *testing.T) {
 func TestAReadThatHangsEndsWithItsWatchOrItsStream(t *testing.T) {
 	t.Parallel()
 	for name, end := range map[string]func(s *watchStream, sub *subscription, cancel context.CancelFunc){
-		"the watch":  func(_ *watchStream, _ *subscription, cancel context.CancelFunc) { cancel() },
-		"the stream": func(s *watchStream, _ *subscription, _ context.CancelFunc) { s.cancel() },
+		"the context": func(_ *watchStream, _ *subscription, cancel context.CancelFunc) { cancel() },
+		"the watch":   func(_ *watchStream, sub *subscription, _ context.CancelFunc) { sub.leave(ErrStopped) },
+		"the stream":  func(s *watchStream, _ *subscription, _ context.CancelFunc) { s.cancel() },
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			ctx, cancel := context.WithCancel(context.Background())
