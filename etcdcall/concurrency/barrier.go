@@ -5,7 +5,6 @@ import (
 	"errors"
 	"math/rand/v2"
 	"strconv"
-	"sync"
 
 	"github.com/reprise-go/reprise/etcdcall/internal/patience"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -18,27 +17,35 @@ var ErrBarrierHeld = errors.New("barrier: held by somebody else")
 
 // Barrier makes processes wait until the one that holds it lets them go. It
 // stands for as long as its key exists. With [NewBarrier] that is until it is
-// released, even if its holder has died. A Barrier is safe for concurrent use.
+// released, even if its holder has died. A Barrier is safe for concurrent use; Hold
+// and Release wait for each other, within their contexts.
 type Barrier struct {
 	client   *v3.Client
 	key      string
 	attempts *patience.Patience
 
-	mu   sync.Mutex
+	turns turns // of Hold and Release, which guard what follows
+
 	mark string // what the key holds while this Barrier holds it
 	rev  int64  // its create revision, 0 unless that is known
 }
 
 // NewBarrier returns the barrier of the name key, which is its only key.
 func NewBarrier(client *v3.Client, key string) *Barrier {
-	return &Barrier{client: client, key: key, attempts: newAttempts()}
+	return &Barrier{client: client, key: key, attempts: newAttempts(), turns: newTurns()}
 }
 
 // Hold raises the barrier. It returns ErrBarrierHeld if it stands already, unless
 // this Barrier raised it.
+//
+// A request whose answer is lost is made again. Should the first one be applied
+// after all, and only when the barrier was released, it stands once more, until
+// somebody releases it.
 func (b *Barrier) Hold(ctx context.Context) error {
-	b.mu.Lock()
-	defer b.mu.Unlock()
+	if err := b.turns.take(ctx); err != nil {
+		return err
+	}
+	defer b.turns.end()
 	mark := b.mark
 	if mark == "" {
 		mark = strconv.FormatUint(rand.Uint64(), 16)
@@ -70,8 +77,10 @@ func (b *Barrier) Hold(ctx context.Context) error {
 // A barrier that does not stand is no error. One that is raised later stays,
 // whatever becomes of the request.
 func (b *Barrier) Release(ctx context.Context) error {
-	b.mu.Lock()
-	defer b.mu.Unlock()
+	if err := b.turns.take(ctx); err != nil {
+		return err
+	}
+	defer b.turns.end()
 	rev := b.rev
 	if rev == 0 {
 		resp, err := repeatable(ctx, b.attempts, func(ctx context.Context) (*v3.GetResponse, error) {

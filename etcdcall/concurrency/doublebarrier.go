@@ -3,7 +3,6 @@ package concurrency
 import (
 	"context"
 	"errors"
-	"sync"
 
 	v3 "go.etcd.io/etcd/client/v3"
 )
@@ -15,13 +14,15 @@ var ErrTooManyMembers = errors.New("double barrier: all places are taken")
 // DoubleBarrier lets a number of processes begin something together and end it
 // together: Enter returns when all have entered, Leave when all have left. A
 // member whose session ends has left. A DoubleBarrier is one member, is safe for
-// concurrent use and can be used for one round after another.
+// concurrent use and can be used for one round after another. Its Enter and Leave
+// wait for each other, within their contexts.
 type DoubleBarrier struct {
 	s     *Session
 	pfx   string
 	count int
 
-	mu    sync.Mutex
+	turns turns // of Enter and Leave, which guard what follows
+
 	claim *claim // nil unless entered
 	began int64  // the revision at which the round began
 }
@@ -29,7 +30,7 @@ type DoubleBarrier struct {
 // NewDoubleBarrier returns a member of the barrier of the name key, which is for
 // count members. Its keys lie under key + "/".
 func NewDoubleBarrier(s *Session, key string, count int) *DoubleBarrier {
-	return &DoubleBarrier{s: s, pfx: key + "/", count: count}
+	return &DoubleBarrier{s: s, pfx: key + "/", count: count, turns: newTurns()}
 }
 
 // Enter waits until count members have entered:
@@ -43,8 +44,10 @@ func NewDoubleBarrier(s *Session, key string, count int) *DoubleBarrier {
 //
 // If ctx or the session ends before, the member has not entered.
 func (b *DoubleBarrier) Enter(ctx context.Context) error {
-	b.mu.Lock()
-	defer b.mu.Unlock()
+	if err := b.turns.take(ctx); err != nil {
+		return err
+	}
+	defer b.turns.end()
 	if b.claim != nil && b.claim.loss() == nil {
 		return ErrTooManyMembers
 	}
@@ -71,8 +74,10 @@ func (b *DoubleBarrier) Enter(ctx context.Context) error {
 // [ErrLockReleased] if this member has not entered. If ctx or the session ends
 // before, the member has left nevertheless.
 func (b *DoubleBarrier) Leave(ctx context.Context) error {
-	b.mu.Lock()
-	defer b.mu.Unlock()
+	if err := b.turns.take(ctx); err != nil {
+		return err
+	}
+	defer b.turns.end()
 	c := b.claim
 	if c == nil {
 		return ErrLockReleased

@@ -30,8 +30,7 @@ type Election struct {
 	// the first.
 	resigned chan struct{}
 
-	// campaigning is full while a candidacy is under way.
-	campaigning chan struct{}
+	campaigns turns // one candidacy at a time
 
 	busy atomic.Bool // see claim.acquire
 }
@@ -56,7 +55,7 @@ func ResumeElection(s *Session, pfx string, leaderKey string, leaderRev int64) *
 }
 
 func newElection(s *Session, prefix string) *Election {
-	return &Election{session: s, prefix: prefix, campaigning: make(chan struct{}, 1)}
+	return &Election{session: s, prefix: prefix, campaigns: newTurns()}
 }
 
 // Campaign makes val a candidate and waits until it is elected. It costs one round
@@ -77,12 +76,10 @@ func (e *Election) Campaign(ctx context.Context, val string) error {
 // stand makes val a candidate and waits until it is elected, unless this Election
 // leads already, with a value that may be another.
 func (e *Election) stand(ctx context.Context, val string) (already bool, err error) {
-	select {
-	case e.campaigning <- struct{}{}:
-		defer func() { <-e.campaigning }()
-	case <-ctx.Done():
-		return false, ctx.Err()
+	if err := e.campaigns.take(ctx); err != nil {
+		return false, err
 	}
+	defer e.campaigns.end()
 	if e.leads() != nil {
 		return true, nil
 	}

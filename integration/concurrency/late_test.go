@@ -145,6 +145,28 @@ func TestAProclamationThatComesLateIsNoNews(t *testing.T) {
 	checkLeader(t, e, "new")
 }
 
+// TestABarrierThatIsRaisedLateStands shows what Hold warns of: nobody is left who
+// would take it down.
+func TestABarrierThatIsRaisedLateStands(t *testing.T) {
+	t.Parallel()
+	var g gate
+	c := etcdtest.New(t, g.option())
+	b := concurrency.NewBarrier(newClient(t, c), "barrier")
+	late := g.hold(t, 1, puts)
+	held := lockInBackground(t, b.Hold)
+	late.await(t, "the request")
+	c.Member(0).ClientLink().Reset()
+	must(t, <-held)
+	must(t, b.Release(soon(t)))
+	must(t, b.Wait(soon(t)))
+	g.let(late)
+	if n := len(keys(t, c, "barrier")); n != 1 {
+		t.Errorf("%d barriers stand", n)
+	}
+	must(t, b.Release(soon(t)))
+	must(t, b.Wait(soon(t)))
+}
+
 // TestAKeyIsLookedOutForWhateverIsWaitedFor has the request to create a key come
 // late, after somebody has waited for what is done in the background.
 func TestAKeyIsLookedOutForWhateverIsWaitedFor(t *testing.T) {
