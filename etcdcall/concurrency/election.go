@@ -100,7 +100,9 @@ func (e *Election) stand(ctx context.Context, val string) (already bool, err err
 	if err != nil {
 		return false, err
 	}
-	e.led, e.header, e.mod = c, c.header, 0
+	if e.led, e.header, e.mod = c, c.header, c.rev; c.existed {
+		e.mod = 0 // it may have been given another value since
+	}
 	return c.existed && c.value != val, nil
 }
 
