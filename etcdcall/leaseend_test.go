@@ -17,8 +17,8 @@ func lostBy(t *testing.T, k *LeaseKeeper) LeaseReason {
 	t.Helper()
 	<-k.Done()
 	lost, ok := errors.AsType[*LeaseError](k.Err())
-	if !ok {
-		t.Fatalf("it ended with %v", k.Err())
+	if !ok || lost.ID != k.ID() {
+		t.Fatalf("lease %d ended with %v", k.ID(), k.Err())
 	}
 	return lost.Reason
 }
@@ -60,25 +60,36 @@ func TestOnlyARevocationThatFoundTheLeaseEndsItAsRevoked(t *testing.T) {
 func TestALossIsTheRevocationsWhileOneIsUnderWay(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
+		ttl              int64
 		answered, silent bool
+		again            bool // another was under way, and ended
 		want             LeaseReason
 	}{
-		"gone while it is under way":    {want: LeaseRevoked},
-		"gone after it failed":          {answered: true, want: LeaseGone},
-		"expired while it is under way": {silent: true, want: LeaseExpired},
+		"gone while it is under way":           {want: LeaseRevoked},
+		"gone after another failed":            {again: true, want: LeaseRevoked},
+		"gone after it failed":                 {answered: true, want: LeaseGone},
+		"gone as a negative time tells":        {ttl: -1, answered: true, want: LeaseGone},
+		"gone after it and another one failed": {again: true, answered: true, want: LeaseGone},
+		"expired while it is under way":        {silent: true, want: LeaseExpired},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			// The answer to the first renewal says that the lease is gone.
-			s := &renewalServer{ttl: 0, answer: func(int) (time.Duration, bool) { return time.Second, !test.silent }}
+			s := &renewalServer{ttl: test.ttl, answer: func(int) (time.Duration, bool) { return time.Second, !test.silent }}
 			k := keepOn(t, s, time.Hour, grantedNow(20*time.Second))
 			answered := k.mux.revoke(7)
+			if test.again {
+				k.mux.revoke(7)()
+			}
 			if test.answered {
 				answered()
-			} else {
-				defer answered()
+				answered = func() {}
 			}
 			if reason := lostBy(t, k); reason != test.want {
 				t.Errorf("%s: it ended because it is %v, want %v", name, reason, test.want)
+			}
+			answered()
+			if n := len(k.mux.revoking); n > 0 {
+				t.Errorf("%s: %d revocations are remembered", name, n)
 			}
 		})
 	}
@@ -89,7 +100,7 @@ func TestWhatIsKnownOfALeaseEndsWithIt(t *testing.T) {
 	t.Parallel()
 	var gone atomic.Bool
 	for name, end := range map[string]func(*lease, *LeaseKeeper){
-		"its time is over":           func(*lease, *LeaseKeeper) { time.Sleep(20 * time.Second) },
+		"its time is over":           func(_ *lease, k *LeaseKeeper) { <-k.Done() },
 		"it was revoked":             func(l *lease, _ *LeaseKeeper) { _, _ = l.Revoke(context.Background(), 7) },
 		"a renewal found it is gone": func(_ *lease, k *LeaseKeeper) { gone.Store(true); <-k.Done() },
 	} {
@@ -113,7 +124,7 @@ func TestWhatIsKnownOfALeaseEndsWithIt(t *testing.T) {
 			if !k.Until().IsZero() || k.TTL() != 0 {
 				t.Errorf("%s: a new keeper believes in it for %v", name, time.Until(k.Until()))
 			}
-			time.Sleep(time.Minute)
+			time.Sleep(2 * time.Hour)
 			synctest.Wait()
 			if err := k.Err(); err != nil {
 				t.Errorf("%s: a new keeper was not given the time to ask: %v", name, err)
@@ -232,7 +243,7 @@ func TestAKeeperThatCannotBeginSaysWhy(t *testing.T) {
 	if _, open := <-channel; open || err != nil {
 		t.Errorf("by the channel: open %v, %v", open, err)
 	}
-	l.close()
+	l.mux.close()
 	if _, err := KeepLease(t.Context(), l, 7); !errors.Is(err, ErrClosed) {
 		t.Errorf("the client is closed: got %v", err)
 	}

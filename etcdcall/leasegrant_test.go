@@ -36,6 +36,43 @@ func TestAGrantThatWasDoneBeforeTellsTheWholeTimeOfTheLease(t *testing.T) {
 	}
 }
 
+// TestALeaseInItsLastSecondConfirmsItsGrant: the server rounds down what is left.
+func TestALeaseInItsLastSecondConfirmsItsGrant(t *testing.T) {
+	t.Parallel()
+	s := startScripted(t, afterFailures(pb.Lease_LeaseGrant_FullMethodName, reads{
+		pb.Lease_LeaseTimeToLive_FullMethodName: &pb.LeaseTimeToLiveResponse{Header: &pb.ResponseHeader{}, TTL: 0, GrantedTTL: 60},
+	}, status.Error(codes.Unavailable, "reset"), rpctypes.ErrGRPCLeaseExist))
+	if r, err := s.client(t).Grant(within5s(t), 60); err != nil || r.TTL != 60 {
+		t.Errorf("got %+v, %v", r, err)
+	}
+}
+
+func TestARevocationThatWasDoneBeforeHasAnEmptyHeader(t *testing.T) {
+	t.Parallel()
+	s := startScripted(t, afterFailures(pb.Lease_LeaseRevoke_FullMethodName, nil,
+		status.Error(codes.Unavailable, "reset"), rpctypes.ErrGRPCLeaseNotFound))
+	if r, err := s.client(t).Revoke(within5s(t), 7); err != nil || r.Header == nil || r.Header.Revision != 0 {
+		t.Errorf("got %+v, %v", r, err)
+	}
+}
+
+func TestTheKeysOfALeaseAreAskedFor(t *testing.T) {
+	t.Parallel()
+	s := startScripted(t, func(_ context.Context, _ string, _ int, req any) (any, error) {
+		r := &pb.LeaseTimeToLiveResponse{Header: &pb.ResponseHeader{}, TTL: 1}
+		if req.(*pb.LeaseTimeToLiveRequest).Keys {
+			r.Keys = [][]byte{[]byte("key")}
+		}
+		return r, nil
+	})
+	cli := s.client(t)
+	bare, err := cli.TimeToLive(within5s(t), 7)
+	full, err2 := cli.TimeToLive(within5s(t), 7, clientv3.WithAttachedKeys())
+	if err != nil || err2 != nil || len(bare.Keys) != 0 || len(full.Keys) != 1 {
+		t.Errorf("got %v and %v; %v, %v", bare, full, err, err2)
+	}
+}
+
 // TestNothingButALeaseThatExistsConfirmsItsGrant: each refusal comes after an
 // attempt of unknown outcome.
 func TestNothingButALeaseThatExistsConfirmsItsGrant(t *testing.T) {
@@ -106,11 +143,19 @@ func (l *slowLease) Revoke(context.Context, clientv3.LeaseID) (*clientv3.LeaseRe
 // keepers are answered as renewals says, that the lease is gone.
 func slowLeaseOn(t *testing.T, renewals func(n int) (time.Duration, bool)) *lease {
 	t.Helper()
-	const after, ttl = 300 * time.Millisecond, 20
-	answering := &renewalServer{ttl: ttl, answer: func(int) (time.Duration, bool) { return after, true }}
-	l := &lease{keeping: newKeeping(&policy{settings: newSettings(nil), cli: &clientv3.Client{}}, answering), calls: &slowLease{after: after, ttl: ttl}}
-	l.mux.remote = &renewalServer{answer: renewals}
-	t.Cleanup(l.close)
+	const after = 300 * time.Millisecond
+	once := &renewalServer{ttl: 20, answer: func(int) (time.Duration, bool) { return after, true }}
+	l := leaseOn(t, &renewalServer{answer: renewals}, once)
+	l.calls.(*slowLease).after = after
+	return l
+}
+
+// leaseOn returns a Lease whose keepers ask one server, and KeepAliveOnce another.
+func leaseOn(t *testing.T, keepers, once *renewalServer) *lease {
+	t.Helper()
+	l := &lease{keeping: newKeeping(&policy{settings: newSettings(nil), cli: &clientv3.Client{}}, once), calls: &slowLease{ttl: 20}}
+	l.mux.remote = keepers
+	t.Cleanup(l.mux.close)
 	return l
 }
 
@@ -118,7 +163,8 @@ func slowLeaseOn(t *testing.T, renewals func(n int) (time.Duration, bool)) *leas
 // was made, before the keeper began or after it.
 func TestAUnaryCallTellsAKeeperFromWhenItsLeaseIsHeld(t *testing.T) {
 	t.Parallel()
-	grant := func(l *lease) error { return second(l.Grant(context.Background(), 20)) }
+	// The server grants more than it is asked for.
+	grant := func(l *lease) error { return second(l.Grant(context.Background(), 5)) }
 	renew := func(l *lease) error { return second(l.KeepAliveOnce(context.Background(), 7)) }
 	nothing := func(*lease) error { return nil }
 	for name, test := range map[string]struct {

@@ -22,7 +22,9 @@ type renewalServer struct {
 	open   func(ctx context.Context) error            // opens a stream; nil opens it at once
 	refuse int64                                      // the lease whose renewal ends the stream
 	misled int64                                      // added to the id in the next answer
+	again  bool                                       // the next answer is given twice
 	slow   time.Duration                              // how long a stream takes to end
+	takes  time.Duration                              // how long sending a request takes
 	sent   []time.Time
 	opened int
 }
@@ -66,9 +68,13 @@ func (s *renewalStream) Send(req *pb.LeaseKeepAliveRequest) error {
 	if !ok {
 		return nil
 	}
-	resp := &pb.LeaseKeepAliveResponse{ID: req.ID + s.server.misled, TTL: s.server.ttl}
-	s.server.misled = 0
+	resp := &pb.LeaseKeepAliveResponse{Header: &pb.ResponseHeader{Revision: 3}, ID: req.ID + s.server.misled, TTL: s.server.ttl}
 	s.answers <- renewalAnswer{resp: resp, at: time.Now().Add(after)}
+	if s.server.again {
+		s.answers <- renewalAnswer{resp: resp, at: time.Now().Add(after)}
+	}
+	s.server.misled, s.server.again = 0, false
+	time.Sleep(s.server.takes)
 	return nil
 }
 
@@ -206,12 +212,14 @@ func TestGrantedAtTellsFromWhenALeaseIsHeld(t *testing.T) {
 func TestAStreamThatDoesNotOpenIsGivenUp(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
-		opts  []KeepOption
-		after time.Duration
+		opts   []KeepOption
+		others int64 // leases of which nothing is known
+		after  time.Duration
 	}{
-		"nothing is known of the lease": {nil, 4 * time.Second},
-		"a long lease":                  {[]KeepOption{grantedNow(time.Hour)}, 4 * time.Second},
-		"a short lease":                 {[]KeepOption{grantedNow(6 * time.Second)}, 2 * time.Second},
+		"nothing is known of the lease": {nil, 0, 4 * time.Second},
+		"a long lease":                  {[]KeepOption{grantedNow(time.Hour)}, 0, 4 * time.Second},
+		"a short lease":                 {[]KeepOption{grantedNow(6 * time.Second)}, 0, 2 * time.Second},
+		"a short lease among others":    {[]KeepOption{grantedNow(6 * time.Second)}, 10, 2 * time.Second},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			var opened []time.Time
@@ -224,6 +232,9 @@ func TestAStreamThatDoesNotOpenIsGivenUp(t *testing.T) {
 				return ctx.Err()
 			}
 			k := keepOn(t, s, time.Hour, test.opts...)
+			for i := range test.others {
+				keepToo(t, k, 10+i)
+			}
 			time.Sleep(2*test.after + time.Second)
 			synctest.Wait()
 			if len(opened) != 3 || k.Until().Before(time.Now().Add(590*time.Second)) {

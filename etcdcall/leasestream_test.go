@@ -66,6 +66,79 @@ func TestOneStreamEndsBeforeTheNextBegins(t *testing.T) {
 	})
 }
 
+// TestWhatWasAskedOnAnEarlierStreamIsForgotten: the renewal of a lease that is not
+// kept any more was not answered.
+func TestWhatWasAskedOnAnEarlierStreamIsForgotten(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := &renewalServer{ttl: 600, answer: func(n int) (time.Duration, bool) { return time.Millisecond, n != 1 }}
+		k := keepOn(t, s, time.Minute)
+		time.Sleep(time.Second)
+		k.Stop()
+		again := keepToo(t, k, 7)
+		time.Sleep(10 * time.Second)
+		synctest.Wait()
+		if s.opened != 2 || len(s.sent) != 2 || again.Until().IsZero() {
+			t.Errorf("%d renewals on %d streams, held until %v; want 2 on 2", len(s.sent), s.opened, again.Until())
+		}
+	})
+}
+
+// TestTheSenderOfAStreamEndsBeforeTheNextBegins: it is still sending when the
+// answer to another lease ends the stream.
+func TestTheSenderOfAStreamEndsBeforeTheNextBegins(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := &renewalServer{ttl: 600, answer: atOnce, misled: 1, takes: time.Second}
+		var opened []time.Time
+		s.open = func(context.Context) error { opened = append(opened, time.Now()); return nil }
+		keepOn(t, s, time.Minute)
+		time.Sleep(10 * time.Second)
+		synctest.Wait()
+		if len(opened) != 2 || opened[1].Sub(opened[0]) != s.takes+10*time.Millisecond {
+			t.Errorf("the streams were opened at %v, and the first sent for %v", opened, s.takes)
+		}
+	})
+}
+
+func TestALeaseThatComesWhileAnotherIsSentIsRenewedAfterIt(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := &renewalServer{ttl: 600, answer: atOnce, takes: time.Second}
+		k := keepOn(t, s, time.Minute)
+		time.Sleep(s.takes / 2)
+		later := keepToo(t, k, 8)
+		time.Sleep(2 * s.takes)
+		synctest.Wait()
+		if len(s.sent) != 2 || s.sent[1].Sub(s.sent[0]) != s.takes || later.Until().IsZero() {
+			t.Errorf("sent at %v, and held until %v", s.sent, later.Until())
+		}
+	})
+}
+
+func TestEachOfManyLeasesIsRenewedInItsTurn(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		const leases, check = 8, 10 * time.Second
+		s := &renewalServer{ttl: 600, answer: atOnce}
+		k := keepOn(t, s, check)
+		for id := range int64(leases - 1) {
+			time.Sleep(time.Second)
+			keepToo(t, k, 8+id)
+		}
+		time.Sleep(2 * check)
+		synctest.Wait()
+		for i, at := range s.sent {
+			if want := time.Duration(i/leases)*check + time.Duration(i%leases)*time.Second; at.Sub(s.sent[0]) != want {
+				t.Errorf("renewal %d was sent after %v, want %v", i, at.Sub(s.sent[0]), want)
+			}
+		}
+		if len(s.sent) < 2*leases {
+			t.Errorf("%d renewals", len(s.sent))
+		}
+	})
+}
+
 // TestARefusalIsThatOfTheFirstLeaseWithoutAnAnswer: the others go on, each by one
 // more renewal.
 func TestARefusalIsThatOfTheFirstLeaseWithoutAnAnswer(t *testing.T) {
@@ -73,7 +146,9 @@ func TestARefusalIsThatOfTheFirstLeaseWithoutAnAnswer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &renewalServer{ttl: 600, answer: atOnce, refuse: 8}
 		first := keepOn(t, s, time.Minute)
+		time.Sleep(time.Second)
 		synctest.Wait()
+		before := first.Until()
 		refused := keepToo(t, first, 8)
 		last := keepToo(t, first, 9)
 		time.Sleep(10 * time.Second)
@@ -86,26 +161,32 @@ func TestARefusalIsThatOfTheFirstLeaseWithoutAnAnswer(t *testing.T) {
 				t.Errorf("lease %d ended with %v", k.ID(), k.Err())
 			}
 		}
-		if s.opened != 2 {
-			t.Errorf("%d streams were opened, want 2", s.opened)
+		if s.opened != 2 || !first.Until().After(before) {
+			t.Errorf("%d streams were opened, want 2, and the first lease was held until %v and then until %v", s.opened, before, first.Until())
 		}
 	})
 }
 
-// TestAnAnswerToAnotherLeaseEndsTheStream: the answers come in the order of the
+// TestAnAnswerThatWasNotDueEndsTheStream: the answers come in the order of the
 // requests.
-func TestAnAnswerToAnotherLeaseEndsTheStream(t *testing.T) {
+func TestAnAnswerThatWasNotDueEndsTheStream(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		s := &renewalServer{ttl: 600, answer: atOnce, misled: 1}
-		k := keepOn(t, s, time.Minute)
-		other := keepToo(t, k, 8)
-		time.Sleep(10 * time.Second)
-		synctest.Wait()
-		if s.opened != 2 || k.Until().IsZero() || other.Until().IsZero() {
-			t.Errorf("%d streams were opened; the leases are held until %v and %v", s.opened, k.Until(), other.Until())
-		}
-	})
+	for name, s := range map[string]*renewalServer{
+		"it is that of another lease": {ttl: 600, answer: atOnce, misled: 1},
+		"nothing was asked":           {ttl: 600, answer: atOnce, again: true},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			k := keepOn(t, s, time.Minute)
+			time.Sleep(time.Second)
+			synctest.Wait()
+			other := keepToo(t, k, 8)
+			time.Sleep(10 * time.Second)
+			synctest.Wait()
+			if s.opened != 2 || k.Until().IsZero() || other.Until().IsZero() {
+				t.Errorf("%s: %d streams were opened; the leases are held until %v and %v", name, s.opened, k.Until(), other.Until())
+			}
+		})
+	}
 }
 
 func TestAnAlarmThatCameTooEarlyLeavesTheStream(t *testing.T) {
@@ -161,6 +242,7 @@ func TestAnExpiredLeaseSaysWhyItWasNotRenewed(t *testing.T) {
 	}{
 		"nothing was heard":  {nil, errSilent},
 		"there is no leader": {func(context.Context) error { return rpctypes.ErrGRPCNoLeader }, rpctypes.ErrGRPCNoLeader},
+		"nothing opens":      {func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }, errSilent},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			s := &renewalServer{answer: never, open: test.open}
@@ -170,6 +252,54 @@ func TestAnExpiredLeaseSaysWhyItWasNotRenewed(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestAnExpiredLeaseDoesNotBlameWhatPassed: the first stream broke, the second
+// works, and the lease has too little time left to wait for an answer.
+func TestAnExpiredLeaseDoesNotBlameWhatPassed(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := &renewalServer{ttl: 600, answer: func(n int) (time.Duration, bool) { return time.Millisecond, n == 1 }}
+		s.open = func(context.Context) error {
+			if s.opened == 1 {
+				return rpctypes.ErrGRPCNoLeader
+			}
+			return nil
+		}
+		k := keepOn(t, s, time.Minute)
+		time.Sleep(time.Second)
+		late, err := k.mux.keep(t.Context(), 8, keepSettings{sent: time.Now().Add(-58 * time.Second), ttl: time.Minute}, nil, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		<-late.Done()
+		if lost, ok := errors.AsType[*LeaseError](late.Err()); !ok || lost.Reason != LeaseExpired || lost.Err != nil {
+			t.Errorf("it ended with %v", late.Err())
+		}
+	})
+}
+
+func TestNoPauseBetweenStreamsIsLongerThanHalfASecond(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var opened []time.Time
+		l := leaseOn(t, &renewalServer{open: func(context.Context) error {
+			opened = append(opened, time.Now())
+			return rpctypes.ErrGRPCNoLeader
+		}}, nil)
+		k, err := KeepLease(t.Context(), l, 7)
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		k.Stop()
+		synctest.Wait()
+		for i := 1; i < len(opened); i++ {
+			if pause := opened[i].Sub(opened[i-1]); pause > 500*time.Millisecond {
+				t.Errorf("paused for %v", pause)
+			}
+		}
+	})
 }
 
 func TestGrantsAreRememberedUpToABound(t *testing.T) {
@@ -208,7 +338,7 @@ func TestRenewalsAskForALeaderUnlessToldOtherwise(t *testing.T) {
 				t.Fatal(err)
 			}
 			synctest.Wait()
-			l.close()
+			l.mux.close()
 		})
 		if want := !anyLeader; !slices.Equal(asked, []bool{want, want}) {
 			t.Errorf("without a leader %v: asked for one: %v", anyLeader, asked)
@@ -222,6 +352,16 @@ func TestTheSilenceOfWatchesIsThatOfRenewals(t *testing.T) {
 		set := newSettings([]Option{WithWatchSilence(test.set)})
 		if got := set.lease().silence; got != test.want {
 			t.Errorf("set to %v: got %v", test.set, got)
+		}
+	}
+}
+
+func TestALeaseCheckThatIsNotPositiveIsTheDefault(t *testing.T) {
+	t.Parallel()
+	for set, want := range map[time.Duration]time.Duration{-1: DefaultLeaseCheck, 0: DefaultLeaseCheck, 1: 1, time.Hour: time.Hour} {
+		s := newSettings([]Option{WithLeaseCheck(set)})
+		if got := s.lease().check; got != want {
+			t.Errorf("set to %v: got %v", set, got)
 		}
 	}
 }
