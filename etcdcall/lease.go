@@ -70,7 +70,7 @@ func (l *lease) Leases(ctx context.Context) (*clientv3.LeaseLeasesResponse, erro
 
 // Close implements clientv3.Lease. It ends all keepers. Closing twice is harmless.
 func (l *lease) Close() error {
-	l.close()
+	l.mux.close()
 	return l.calls.Close()
 }
 

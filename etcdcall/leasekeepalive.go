@@ -3,7 +3,6 @@ package etcdcall
 import (
 	"context"
 	"errors"
-	"sync"
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -41,16 +40,13 @@ func (s *settings) lease() leaseSettings {
 
 // keeping is the part of a clientv3.Lease that keeps leases alive.
 type keeping struct {
-	mux   *leaseMux
-	once  bound[pb.LeaseKeepAliveRequest, pb.LeaseKeepAliveResponse]
-	close func()
+	mux  *leaseMux
+	once bound[pb.LeaseKeepAliveRequest, pb.LeaseKeepAliveResponse]
 }
 
 func newKeeping(p *policy, remote pb.LeaseClient) *keeping {
-	mux := newLeaseMux(remote, p.settings.lease(), p.grpc)
 	return &keeping{
-		mux:   mux,
-		close: sync.OnceFunc(mux.close),
+		mux: newLeaseMux(remote, p.settings.lease(), p.grpc),
 		once: bind(p, read, pb.Lease_LeaseKeepAlive_FullMethodName,
 			func(ctx context.Context, req *pb.LeaseKeepAliveRequest, opts ...grpc.CallOption) (*pb.LeaseKeepAliveResponse, error) {
 				return renewOnce(ctx, remote, req, opts...)

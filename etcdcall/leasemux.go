@@ -28,7 +28,7 @@ type leaseMux struct {
 	closed   bool
 	running  sync.WaitGroup
 
-	// Of the gRPC stream that is open; see leasestream.go.
+	// Of the gRPC stream that was opened last; see leasestream.go.
 	abort  context.CancelCauseFunc
 	asked  []*keptLease // in the order of the answers to come
 	worked bool
@@ -50,7 +50,7 @@ type keptLease struct {
 	keepers map[*LeaseKeeper]struct{}
 	ttl     time.Duration
 	until   time.Time   // held until then, zero if not known
-	due     time.Time   // of the next renewal
+	due     time.Time   // of the next renewal, zero for at once
 	sent    time.Time   // of the renewal that is under way, zero if none is
 	expiry  *time.Timer // fires at until
 	overdue *time.Timer // fires when the answer to a renewal is overdue
@@ -93,7 +93,7 @@ func (m *leaseMux) keep(ctx context.Context, id int64, s keepSettings, renewed f
 
 // begin adds a lease, and opens the stream for the first.
 func (m *leaseMux) begin(id int64) *keptLease {
-	l := &keptLease{id: id, keepers: make(map[*LeaseKeeper]struct{}), due: time.Now()}
+	l := &keptLease{id: id, keepers: make(map[*LeaseKeeper]struct{})}
 	l.expiry = time.AfterFunc(time.Hour, func() { m.expire(l) })
 	l.expiry.Stop()
 	l.overdue = time.AfterFunc(time.Hour, func() { m.answerOverdue(l) })
@@ -145,22 +145,20 @@ func (m *leaseMux) patience(l *keptLease) time.Duration {
 	return min(l.ttl/3, m.silence)
 }
 
-// expire ends l unless it was renewed meanwhile.
+// expire ends l unless it was renewed meanwhile, and the timer set again.
 func (m *leaseMux) expire(l *keptLease) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if left := time.Until(l.until); left > 0 {
-		l.expiry.Reset(left)
-		return
+	if time.Until(l.until) <= 0 {
+		m.lose(l, LeaseExpired, m.broke)
 	}
-	m.lose(l, LeaseExpired, m.broke)
 }
 
 // answerOverdue gives the stream up if l still waits on it.
 func (m *leaseMux) answerOverdue(l *keptLease) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if !l.sent.IsZero() && time.Since(l.sent) >= m.patience(l) && m.abort != nil {
+	if !l.sent.IsZero() && time.Since(l.sent) >= m.patience(l) {
 		m.abort(errSilent)
 	}
 }
@@ -168,9 +166,6 @@ func (m *leaseMux) answerOverdue(l *keptLease) {
 // lose ends all keepers of l. The answer to a renewal may overtake that of the
 // revocation which it tells of.
 func (m *leaseMux) lose(l *keptLease, reason LeaseReason, err error) {
-	if m.leases[l.id] != l {
-		return
-	}
 	if reason == LeaseGone && m.revoking[l.id] > 0 {
 		reason = LeaseRevoked
 	}
@@ -191,9 +186,7 @@ func (m *leaseMux) end(k *LeaseKeeper, err error) {
 	if k.ended != nil {
 		k.ended()
 	}
-	if k.unhook != nil {
-		k.unhook()
-	}
+	k.unhook()
 	if len(l.keepers) > 0 {
 		return
 	}

@@ -78,7 +78,7 @@ func (m *leaseMux) blame(ctx context.Context, err error) {
 func (m *leaseMux) renewAll() {
 	m.asked = nil
 	for _, l := range m.leases {
-		l.sent, l.due = time.Time{}, time.Now()
+		l.sent, l.due = time.Time{}, time.Time{}
 		l.overdue.Stop()
 	}
 }
@@ -90,17 +90,15 @@ func (m *leaseMux) serve(ctx context.Context) error {
 	opening := time.AfterFunc(m.opening(), func() { cancel(errSilent) })
 	sent := make(chan struct{})
 	defer func() {
-		opening.Stop()
-		m.setAbort(nil)
 		cancel(nil)
 		<-sent
 	}()
 	rpc, err := m.remote.LeaseKeepAlive(ctx, m.grpc...)
+	opening.Stop()
 	if err != nil {
 		close(sent)
 		return streamEnd(ctx, err)
 	}
-	opening.Stop()
 	m.setAbort(cancel)
 	go func() {
 		defer close(sent)
