@@ -19,6 +19,9 @@ type claim struct {
 	// rivals is the prefix of the keys that the claim has to wait for, where
 	// they are older than its own.
 	rivals string
+	// strict says that the claim must not be won unless its key is there by the same
+	// read that shows that nobody is before it.
+	strict bool
 
 	// rev is the create revision of the key, which is the place in the queue
 	// and the fencing token. It is 0 until it is known.

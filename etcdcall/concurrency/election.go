@@ -92,7 +92,7 @@ func (e *Election) stand(ctx context.Context, val string) (already bool, err err
 		return false, err
 	}
 	c := e.session.claimAs(t, e.prefix, e.prefix+strconv.FormatInt(int64(t.lease), 16))
-	c.uncertain = late
+	c.uncertain, c.strict = late, true
 	err = c.acquire(ctx, val, &e.busy)
 	e.mu.Lock()
 	defer e.mu.Unlock()

@@ -23,7 +23,7 @@ type keyWatch struct {
 	idle  *time.Timer // runs while nobody waits
 
 	// Guarded by the queue's mutex:
-	waiters []*departure
+	waiters []*awaited
 	// stands says that the key was read at revision base, where its create
 	// revision was created, or 0.
 	stands        bool
@@ -32,9 +32,9 @@ type keyWatch struct {
 	deleted int64
 }
 
-// departure is what one claim waits for: that the key that was created at a
+// awaited is what one claim waits for: that the key that was created at a
 // revision is gone.
-type departure struct {
+type awaited struct {
 	create int64
 	gone   func(rev int64)
 }
@@ -43,7 +43,7 @@ const (
 	// linger is how long a watch is kept that nobody waits for.
 	linger = 30 * time.Second
 	// idleWatches is how many of them a queue keeps at most.
-	idleWatches = 2
+	idleWatches = 4
 )
 
 // watch calls gone, once, when the key that was created at revision create is
@@ -57,7 +57,7 @@ func (q *queue) watch(key string, create int64, gone func(rev int64)) (end func(
 		w = q.newWatch(key)
 	}
 	w.wake()
-	d := &departure{create, gone}
+	d := &awaited{create, gone}
 	w.waiters = append(w.waiters, d)
 	w.tell()
 	return func() {
@@ -101,7 +101,7 @@ func (w *keyWatch) moved(batch *v3.WatchResponse) {
 
 // tell tells those whose keys are gone.
 func (w *keyWatch) tell() {
-	w.waiters = slices.DeleteFunc(w.waiters, func(d *departure) bool {
+	w.waiters = slices.DeleteFunc(w.waiters, func(d *awaited) bool {
 		rev, gone := w.isGone(d.create)
 		if gone {
 			d.gone(rev)
@@ -120,7 +120,7 @@ func (w *keyWatch) isGone(create int64) (rev int64, gone bool) {
 	return w.base, w.stands && w.base >= create && w.created != create
 }
 
-func (w *keyWatch) leave(d *departure) {
+func (w *keyWatch) leave(d *awaited) {
 	if i := slices.Index(w.waiters, d); i >= 0 {
 		w.waiters = slices.Delete(w.waiters, i, i+1)
 		w.rest()

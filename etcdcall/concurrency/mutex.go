@@ -35,7 +35,8 @@ func NewMutex(s *Session, pfx string) *Mutex {
 
 // Lock takes the lock, and waits for it as long as ctx and the session live. It
 // costs one round trip if the lock is free. If it is not, Lock hears of its
-// release with the store's own event, without asking again.
+// release by the store's own event, without asking again and again: one read follows
+// if the one before held the lock for more than 50 ms, and none otherwise.
 //
 // If ctx ends, Lock returns its error at once, whatever state the connection is
 // in, and the place in the queue is given up in the background. If the session

@@ -97,10 +97,9 @@ func (c *claim) vacate() {
 	q.forget()
 }
 
-// youngest reads the two youngest keys under prefix: for a claim that has just
-// created its own key there, that one and the one before it.
-func youngest(prefix string, opts ...v3.OpOption) v3.Op {
-	return v3.OpGet(prefix, append(opts, v3.WithPrefix(), v3.WithKeysOnly(), v3.WithLimit(2),
+// youngest reads the n youngest keys under prefix.
+func youngest(prefix string, n int64, opts ...v3.OpOption) v3.Op {
+	return v3.OpGet(prefix, append(opts, v3.WithPrefix(), v3.WithKeysOnly(), v3.WithLimit(n),
 		v3.WithSort(v3.SortByCreateRevision, v3.SortDescend))...)
 }
 
