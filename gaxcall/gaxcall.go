@@ -81,7 +81,7 @@ func (c *call) finished(err error) {
 // FromGAX returns gax call options as an option of Reprise: the Retryer, the
 // gRPC options, the timeout. A path (gax.WithPath) and telemetry have no
 // counterpart and are dropped, as are timeouts that are not positive. Nil
-// options are passed over.
+// options are passed over. What [ToGAX] has made is what it was before.
 //
 // The options are resolved here, once. The timeout, which gax keeps to itself, is
 // found out by calls to gax.Invoke whose attempts do nothing but look at their
@@ -89,13 +89,25 @@ func (c *call) finished(err error) {
 // telemetry. It is measured by the monotonic clock and so may be some
 // microseconds too long.
 func FromGAX(opts ...gax.CallOption) reprise.CallOption {
+	var list []reprise.CallOption
 	var s gax.CallSettings
 	for _, o := range opts {
-		if o != nil {
+		if p, ok := o.(*policy); ok {
+			list = append(append(list, fromSettings(s)...), p.opts...)
+			s = gax.CallSettings{}
+		} else if o != nil {
 			o.Resolve(&s)
 		}
 	}
-	list := []reprise.CallOption{reprise.WithGRPCOptions(s.GRPC...), reprise.WithTimeout(timeoutOf(s))}
+	return reprise.Options(append(list, fromSettings(s)...)...)
+}
+
+// fromSettings returns what s sets.
+func fromSettings(s gax.CallSettings) []reprise.CallOption {
+	list := []reprise.CallOption{reprise.WithGRPCOptions(s.GRPC...)}
+	if d := timeoutOf(s); d > 0 {
+		list = append(list, reprise.WithTimeout(d))
+	}
 	if s.Retry != nil {
 		list = append(list, reprise.WithRetry(func() reprise.Retryer {
 			if r := s.Retry(); r != nil {
@@ -104,7 +116,7 @@ func FromGAX(opts ...gax.CallOption) reprise.CallOption {
 			return nil
 		}))
 	}
-	return reprise.Options(list...)
+	return list
 }
 
 // timeoutOf returns the timeout of s, 0 for none. What passes between the

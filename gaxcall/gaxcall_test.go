@@ -238,6 +238,47 @@ func TestFromGAXFindsTheTimeout(t *testing.T) {
 	})
 }
 
+func TestGAXOptionsWithoutATimeoutLeaveTheOneThatIsSet(t *testing.T) {
+	t.Parallel()
+	cs := reprise.CallSettings{Timeout: time.Hour}
+	for _, opt := range []gax.CallOption{nil, gax.WithPath("/path"), gax.WithTimeout(0), gax.WithTimeout(-time.Second)} {
+		gaxcall.FromGAX(opt).Resolve(&cs)
+	}
+	if cs.Timeout != time.Hour {
+		t.Errorf("the timeout is %v", cs.Timeout)
+	}
+}
+
+// The state of a call, which the option of ToGAX makes where gax resolves it, is of
+// one call here too.
+func TestWhatCameFromRepriseComesBackAsItWas(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		policy, err := gaxcall.ToGAX(onDown(time.Second), reprise.WithMaxAttempts(3), reprise.WithTimeout(time.Hour))
+		if err != nil {
+			t.Fatal(err)
+		}
+		send := grpc.MaxCallSendMsgSize(1)
+		back := gaxcall.FromGAX(gax.WithTimeout(time.Minute), gax.WithGRPCOptions(send), policy)
+		for range 3 {
+			attempts := 0
+			err := reprise.Invoke(t.Context(), func(ctx context.Context, cs reprise.CallSettings) error {
+				attempts++
+				if deadline, _ := ctx.Deadline(); time.Until(deadline) < time.Minute {
+					t.Errorf("attempt %d has %v left", attempts, time.Until(deadline))
+				}
+				if !slices.Equal(cs.GRPC, []grpc.CallOption{send}) {
+					t.Errorf("gRPC options %v", cs.GRPC)
+				}
+				return errDown
+			}, back)
+			if stopped, ok := errors.AsType[*reprise.Error](err); attempts != 3 || !ok || stopped.Reason != reprise.ReasonAttempts {
+				t.Errorf("%d attempts, %v", attempts, err)
+			}
+		}
+	})
+}
+
 func TestOnHTTPCodes(t *testing.T) {
 	t.Parallel()
 	r := gaxcall.OnHTTPCodes(steady(time.Second), 429, 503)
