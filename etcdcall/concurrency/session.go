@@ -161,7 +161,7 @@ func (s *Session) alive(ctx context.Context) (*term, error) {
 	}
 }
 
-// begin starts a term.
+// begin starts a term. If the session is about to end, the term ends with it.
 func (s *Session) begin(epoch int64, l lease) {
 	t := newTerm(s.life, epoch, l.id)
 	s.mu.Lock()
@@ -171,9 +171,7 @@ func (s *Session) begin(epoch int64, l lease) {
 	if last != nil {
 		close(last.followed)
 	}
-	if !s.spawn(func() { s.keep(t, l) }) {
-		t.end(context.Cause(s.life))
-	}
+	s.spawn(func() { s.keep(t, l) })
 }
 
 // keep renews the lease until it is lost or the session ends. Then, if the

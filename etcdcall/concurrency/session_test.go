@@ -161,6 +161,21 @@ func TestASessionThatLostItsLeaseHasAnotherOnlyIfAsked(t *testing.T) {
 	}
 }
 
+// TestATermThatBeginsWhileTheSessionEndsHasTheCauseOfThatEnd has an end in two steps,
+// as [Session.finish] makes it.
+func TestATermThatBeginsWhileTheSessionEndsHasTheCauseOfThatEnd(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := sessionOn(t.Context(), nil, sessionOptions{regrant: true})
+		s.over = true
+		s.begin(2, lease{8, time.Now(), time.Hour})
+		s.finish(SessionClosed, nil)
+		if ended, ok := errors.AsType[*SessionError](context.Cause(s.Ctx())); !ok || ended.Reason != SessionClosed {
+			t.Errorf("cause: %v", context.Cause(s.Ctx()))
+		}
+	})
+}
+
 func TestWhatIsBoundToATermEndsWithIt(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
