@@ -3,6 +3,8 @@ package concurrency
 import (
 	"testing"
 	"testing/synctest"
+
+	v3 "go.etcd.io/etcd/client/v3"
 )
 
 func TestANameBelongsToOneClaimAtATimeAndIsUsedAgain(t *testing.T) {
@@ -39,6 +41,53 @@ func TestANameBelongsToOneClaimAtATimeAndIsUsedAgain(t *testing.T) {
 		leave(goes)
 		if len(s.queues) != 0 {
 			t.Error("a queue is kept that nobody stands in")
+		}
+	})
+}
+
+// TestANameTellsTheLeaseAndTheSession: sessions may share a lease, and one session
+// has one lease after the other. Keys of the last may still be there.
+func TestANameTellsTheLeaseAndTheSession(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		for _, test := range []struct {
+			lease v3.LeaseID
+			mark  string
+			want  string
+		}{
+			{0xab, "1", "lock/read/ab-1-1"},
+			{0xab, "2", "lock/read/ab-2-1"},
+			{0xac, "1", "lock/read/ac-1-1"},
+		} {
+			s := sessionOn(t.Context(), nil, sessionOptions{})
+			s.mark, s.term.lease = test.mark, test.lease
+			c := s.claim(s.term, "lock/", "read/", "write/")
+			if c.key != test.want || c.rivals != "lock/write/" {
+				t.Errorf("the key is %s, and its rivals are under %s; want %s", c.key, c.rivals, test.want)
+			}
+		}
+	})
+}
+
+// TestANameOfTheCallersOwnIsNotGivenToOthers has a candidate and lockers under one
+// prefix.
+func TestANameOfTheCallersOwnIsNotGivenToOthers(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := sessionOn(t.Context(), nil, sessionOptions{})
+		used := map[string]bool{s.claim(s.term, "lock/", "", "").key: true}
+		own, again := s.claimAs(s.term, "lock/", "lock/7"), s.claimAs(s.term, "lock/", "lock/7")
+		if own.key != "lock/7" || own.rivals != "lock/" {
+			t.Errorf("the key is %s, and its rivals are under %s", own.key, own.rivals)
+		}
+		own.vacate()
+		again.vacate()
+		for range 3 {
+			c := s.claim(s.term, "lock/", "", "")
+			if used[c.key] {
+				t.Errorf("two claims have the name %s", c.key)
+			}
+			used[c.key] = true
 		}
 	})
 }

@@ -2,6 +2,7 @@ package concurrency_test
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"testing"
 
@@ -96,5 +97,88 @@ func TestALeaderWhoCampaignsOnlyProclaims(t *testing.T) {
 	must(t, e.Resign(soon(t)))
 	if ctx.Err() == nil {
 		t.Error("the context is not that of the leadership any more")
+	}
+}
+
+// watched remembers the keys that clients began to watch.
+type watched struct {
+	mu   sync.Mutex
+	keys []string
+}
+
+func (w *watched) option() etcdtest.Option {
+	return etcdtest.WithServerOptions(grpc.ChainStreamInterceptor(
+		func(srv any, ss grpc.ServerStream, _ *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+			return handler(srv, &watchedStream{ss, w})
+		}))
+}
+
+// get returns them in order, each once.
+func (w *watched) get() []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Compact(slices.Sorted(slices.Values(w.keys)))
+}
+
+type watchedStream struct {
+	grpc.ServerStream
+	watched *watched
+}
+
+func (s *watchedStream) RecvMsg(m any) error {
+	err := s.ServerStream.RecvMsg(m)
+	if r, ok := m.(*pb.WatchRequest); ok && err == nil && r.GetCreateRequest() != nil {
+		s.watched.mu.Lock()
+		defer s.watched.mu.Unlock()
+		s.watched.keys = append(s.watched.keys, string(r.GetCreateRequest().Key))
+	}
+	return err
+}
+
+// TestAWaiterWatchesTheTwoBeforeItAlone has others be there before it, the first of
+// whom writes its key anew, and go, the youngest first.
+func TestAWaiterWatchesTheTwoBeforeItAlone(t *testing.T) {
+	t.Parallel()
+	var (
+		a asked
+		w watched
+	)
+	c := etcdtest.New(t, a.option(), w.option())
+	for _, key := range []string{"lock/z", "lock/y", "lock/0", "lock/1", "lock/z"} {
+		_, err := truth(t, c).Put(soon(t), key, "a value")
+		must(t, err)
+	}
+	m := concurrency.NewMutex(session(t, newClient(t, c)), "lock")
+	locked := lockInBackground(t, m.Lock)
+	for _, step := range []struct {
+		watched []string // by then
+		goes    string
+	}{
+		{[]string{"lock/0", "lock/1"}, "lock/1"},
+		{[]string{"lock/0", "lock/1", "lock/y"}, "lock/0"},
+		{[]string{"lock/0", "lock/1", "lock/y", "lock/z"}, "lock/y"},
+		{[]string{"lock/0", "lock/1", "lock/y", "lock/z"}, "lock/z"},
+	} {
+		until(t, "a watch", func() bool { return len(w.get()) >= len(step.watched) })
+		if got := w.get(); !slices.Equal(got, step.watched) {
+			t.Fatalf("it watches %v, want %v", got, step.watched)
+		}
+		_, err := truth(t, c).Delete(soon(t), step.goes)
+		must(t, err)
+	}
+	must(t, <-locked)
+	// What it reads of them is no more than that takes.
+	reads := 0
+	for _, txn := range a.take() {
+		for _, op := range slices.Concat(txn.Success, txn.Failure) {
+			if r := op.GetRequestRange(); len(r.GetRangeEnd()) > 0 {
+				if reads++; r.Limit < 2 || r.Limit > 3 || !r.KeysOnly {
+					t.Errorf("read: %v", r)
+				}
+			}
+		}
+	}
+	if reads == 0 {
+		t.Error("nothing was read")
 	}
 }
