@@ -3,6 +3,7 @@ package concurrency
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -40,8 +41,9 @@ func TestABoundContextEndsWithTheCallOrTheTerm(t *testing.T) {
 					defer f.release()
 					defer cancel()
 					defer term.end(nil)
+					var done <-chan struct{}
 					if waiting {
-						f.ctx.Done()
+						done = f.ctx.Done()
 					}
 					c.end(&f)
 					if asked {
@@ -63,11 +65,46 @@ func TestABoundContextEndsWithTheCallOrTheTerm(t *testing.T) {
 							t.Errorf("%s: not done, and the error is %v", name, f.ctx.Err())
 						}
 					}
+					if f.ctx.Done() != done && waiting {
+						t.Errorf("%s: who waited before and who waits now wait for different things", name)
+					}
 					if f.ctx.Value(key{}) != "value" {
 						t.Errorf("%s: the values of the call's context are lost", name)
 					}
 				})
 			}
+		}
+	}
+}
+
+// hooked is a context that counts what is to be called after its end.
+type hooked struct {
+	context.Context
+	done  chan struct{}
+	hooks atomic.Int64
+}
+
+func (h *hooked) Done() <-chan struct{} { return h.done }
+
+func (h *hooked) AfterFunc(func()) (stop func() bool) {
+	h.hooks.Add(1)
+	return func() bool { h.hooks.Add(-1); return true }
+}
+
+// TestATermForgetsWhatIsReleased has a term outlive the calls that were bound to it,
+// one of which is asked only after its release.
+func TestATermForgetsWhatIsReleased(t *testing.T) {
+	t.Parallel()
+	for _, late := range []bool{false, true} {
+		life := &hooked{Context: t.Context(), done: make(chan struct{})}
+		ctx, release := (&term{ctx: life}).bound(t.Context())
+		if !late {
+			ctx.Done()
+		}
+		release()
+		<-ctx.Done()
+		if n := life.hooks.Load(); n != 0 {
+			t.Errorf("released, late: %v: the term keeps %d of it", late, n)
 		}
 	}
 }

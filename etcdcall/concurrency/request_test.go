@@ -34,33 +34,38 @@ func TestARequestOfATermEndsWithItAndWithTheCall(t *testing.T) {
 		"term, before the start": {},
 		"call, before the start": {call: true},
 	} {
-		synctest.Test(t, func(t *testing.T) {
-			term := newTerm(t.Context(), 1, 1)
-			call, giveUp := context.WithCancelCause(t.Context())
-			defer giveUp(nil)
-			ctx, release := term.bound(call)
-			defer release()
-			end := term.end
-			if c.call {
-				end = giveUp
-			}
-			if c.after == 0 {
-				end(over)
-			} else {
-				time.AfterFunc(c.after, func() { end(over) })
-			}
-			began, attempts := time.Now(), 0
-			_, err := repeatable(ctx, term.attempts, func(ctx context.Context) (int, error) {
-				attempts++
-				return hanging(ctx)
+		for _, own := range []bool{true, false} {
+			synctest.Test(t, func(t *testing.T) {
+				term := newTerm(t.Context(), 1, 1)
+				call, giveUp := context.WithCancelCause(t.Context())
+				defer giveUp(nil)
+				ctx, release := term.bound(call)
+				defer release()
+				end, bounds := term.end, term.attempts
+				if c.call {
+					end = giveUp
+				}
+				if !own { // attempts that do not end with the term
+					bounds = newAttempts()
+				}
+				if c.after == 0 {
+					end(over)
+				} else {
+					time.AfterFunc(c.after, func() { end(over) })
+				}
+				began, attempts := time.Now(), 0
+				_, err := repeatable(ctx, bounds, func(ctx context.Context) (int, error) {
+					attempts++
+					return hanging(ctx)
+				})
+				if took := time.Since(began); took != c.after || err == nil || attempts != c.attempts {
+					t.Errorf("%s: ended after %v, want %v, in %d attempts, with %v", name, took, c.after, attempts, err)
+				}
+				if got := context.Cause(ctx); !errors.Is(got, over) {
+					t.Errorf("%s: the cause is %v", name, got)
+				}
 			})
-			if took := time.Since(began); took != c.after || err == nil || attempts != c.attempts {
-				t.Errorf("%s: ended after %v, want %v, in %d attempts, with %v", name, took, c.after, attempts, err)
-			}
-			if got := context.Cause(ctx); !errors.Is(got, over) {
-				t.Errorf("%s: the cause is %v", name, got)
-			}
-		})
+		}
 	}
 }
 
@@ -78,13 +83,29 @@ func TestARequestThatGoesUnansweredIsSentAgain(t *testing.T) {
 			t.Errorf("got %d, %v after %v", got, err, took)
 		}
 	})
-	for _, deadline := range []time.Duration{time.Second, time.Minute} {
+	refused := func(context.Context) (int, error) {
+		time.Sleep(2 * attemptTimeout)
+		return 0, rpctypes.ErrPermissionDenied
+	}
+	for name, test := range map[string]struct {
+		deadline time.Duration // of the call
+		request  func(ctx context.Context) (int, error)
+		timeout  bool
+	}{
+		"in the call's time":      {time.Second, hanging, false},
+		"in the attempt's time":   {time.Minute, hanging, true},
+		"until both were too old": {attemptTimeout + time.Second, refused, false},
+	} {
 		synctest.Test(t, func(t *testing.T) {
-			ctx, cancel := context.WithTimeout(t.Context(), deadline)
+			ctx, cancel := context.WithTimeout(t.Context(), test.deadline)
 			defer cancel()
-			_, err := attempt(ctx, newAttempts(), hanging)
-			if _, timeout := errors.AsType[*reprise.AttemptTimeoutError](err); err == nil || timeout != (deadline > attemptTimeout) {
-				t.Errorf("under %v: got %v", deadline, err)
+			_, err := attempt(ctx, newAttempts(), test.request)
+			overdue, timeout := errors.AsType[*reprise.AttemptTimeoutError](err)
+			if err == nil || timeout != test.timeout {
+				t.Errorf("not answered %s: got %v", name, err)
+			}
+			if timeout && (overdue.Timeout != attemptTimeout || status.Code(overdue.Err) != codes.Canceled) {
+				t.Errorf("not answered %s: %v after %v", name, overdue.Err, overdue.Timeout)
 			}
 		})
 	}
