@@ -1,7 +1,11 @@
 package concurrency
 
 import (
+	"context"
+	"errors"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
@@ -53,4 +57,38 @@ func TestWhoIsDoneDoesNotLookAgain(t *testing.T) {
 	if looks != 1 || stops != 1 || !m.over {
 		t.Errorf("%d looks, %d stops, over: %v", looks, stops, m.over)
 	}
+}
+
+// TestAMemberLeavesNoLaterThanItsSessionEnds has another member stay.
+func TestAMemberLeavesNoLaterThanItsSessionEnds(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := sessionOn(t.Context(), nil, sessionOptions{})
+		stays := &script{watch: stand, reads: []*v3.GetResponse{at(4, 2)}}
+		s.client.KV, s.client.Watcher = deleting{stays}, stays
+		b := NewDoubleBarrier(s, "b", 2)
+		b.claim, b.began = s.claim(s.term, b.pfx, memberKind, memberKind), 3
+		b.claim.rev = 1
+		time.AfterFunc(time.Minute, s.Orphan)
+		began := time.Now()
+		err := b.Leave(t.Context())
+		if ended, ok := errors.AsType[*SessionError](err); !ok || ended.Reason != SessionOrphaned || time.Since(began) != time.Minute {
+			t.Errorf("Leave: %v after %v", err, time.Since(began))
+		}
+	})
+}
+
+// deleting is a store whose transactions find what they delete.
+type deleting struct{ v3.KV }
+
+func (deleting) Txn(context.Context) v3.Txn { return deletion{} }
+
+type deletion struct{ v3.Txn }
+
+func (d deletion) If(...v3.Cmp) v3.Txn  { return d }
+func (d deletion) Then(...v3.Op) v3.Txn { return d }
+
+func (deletion) Commit() (*v3.TxnResponse, error) {
+	found := &pb.ResponseOp_ResponseDeleteRange{ResponseDeleteRange: &pb.DeleteRangeResponse{Deleted: 1}}
+	return &v3.TxnResponse{Header: &pb.ResponseHeader{Revision: 4}, Succeeded: true, Responses: []*pb.ResponseOp{{Response: found}}}, nil
 }
