@@ -12,6 +12,7 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	v3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
@@ -32,7 +33,10 @@ type renewals struct {
 	streams []context.Context
 }
 
-func (r *renewals) LeaseKeepAlive(ctx context.Context, _ ...grpc.CallOption) (grpc.BidiStreamingClient[pb.LeaseKeepAliveRequest, pb.LeaseKeepAliveResponse], error) {
+func (r *renewals) LeaseKeepAlive(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[pb.LeaseKeepAliveRequest, pb.LeaseKeepAliveResponse], error) {
+	if !slices.Contains(opts, grpc.WaitForReady(true)) {
+		return nil, errors.New("the connection is not waited for")
+	}
 	if md, _ := metadata.FromOutgoingContext(ctx); len(md.Get(rpctypes.MetadataRequireLeaderKey)) == 0 {
 		return nil, errors.New("a member without a leader could answer")
 	}
@@ -69,8 +73,23 @@ func never(ctx context.Context) (int64, error) {
 	return 0, status.FromContextError(ctx.Err()).Err()
 }
 
+func TestALeaseIsTrustedForNineTenthsOrAllButASecond(t *testing.T) {
+	t.Parallel()
+	asked := time.Now()
+	for ttl, want := range map[time.Duration]time.Duration{
+		2 * time.Second:  1800 * time.Millisecond,
+		9 * time.Second:  8100 * time.Millisecond,
+		10 * time.Second: 9 * time.Second,
+		time.Minute:      59 * time.Second,
+	} {
+		if got := (lease{7, asked, ttl}).until().Sub(asked); got != want {
+			t.Errorf("a lease of %v is trusted for %v, want %v", ttl, got, want)
+		}
+	}
+}
+
 // TestAPlainLeaseLastsFromWhenItsRenewalWasSentMinusAMargin has one renewal
-// answered late, and no other.
+// answered late and with another time than before, and no other answered.
 func TestAPlainLeaseLastsFromWhenItsRenewalWasSentMinusAMargin(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
@@ -85,10 +104,11 @@ func TestAPlainLeaseLastsFromWhenItsRenewalWasSentMinusAMargin(t *testing.T) {
 				time.Sleep(300 * time.Millisecond)
 				return test.ttl, nil
 			}}
-			l := lease{id: 7, asked: time.Now(), ttl: time.Duration(test.ttl) * time.Second}
+			ttl := time.Duration(test.ttl) * time.Second
+			l := lease{id: 7, asked: time.Now(), ttl: 2 * ttl}
 			reason, err := l.keepPlainly(t.Context(), r)
 			// If it ends between two attempts, no pause is made that would outlast it.
-			lasted, want := time.Since(r.sent[0]), l.ttl-test.margin
+			lasted, want := time.Since(r.sent[0]), ttl-test.margin
 			if reason != SessionExpired || !errors.Is(err, errNotRenewed) || lasted > want || lasted < want-pauses.Max {
 				t.Errorf("TTL %d: %v (%v) after %v, want expired after %v", test.ttl, reason, err, lasted, want)
 			}
@@ -169,16 +189,60 @@ func TestAStreamThatEndsTellsWhy(t *testing.T) {
 	}
 }
 
+func TestARenewalEndsItsStream(t *testing.T) {
+	t.Parallel()
+	r := &renewals{answer: func(context.Context, int) (int64, error) { return 60, nil }}
+	resp, err := renewOnce(t.Context(), r, 7)
+	if err != nil || resp.ID != 7 || resp.TTL != 60 || r.streams[0].Err() == nil {
+		t.Errorf("got %v, %v; the stream: %v", resp, err, r.streams[0].Err())
+	}
+}
+
+// TestALeaseOfEtcdcallEndsAsItsKeeperSays has no server.
+func TestALeaseOfEtcdcallEndsAsItsKeeperSays(t *testing.T) {
+	t.Parallel()
+	mine := errors.New("mine")
+	over := lease{7, time.Now().Add(-time.Hour), time.Hour}
+	for name, test := range map[string]struct {
+		lease  lease
+		before func(end context.CancelCauseFunc, cli *v3.Client)
+		reason SessionReason
+		want   error
+	}{
+		"its time is over":     {over, nil, SessionExpired, nil},
+		"its session has gone": {lease{7, time.Now(), time.Hour}, func(end context.CancelCauseFunc, _ *v3.Client) { end(mine) }, SessionCanceled, mine},
+		"its client is closed": {lease{7, time.Now(), time.Hour}, func(_ context.CancelCauseFunc, cli *v3.Client) { _ = cli.Close() }, SessionCanceled, etcdcall.ErrClosed},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			cli, err := etcdcall.New(v3.Config{Endpoints: []string{"127.0.0.1:1"}, Logger: zap.NewNop()})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer cli.Close()
+			ctx, end := context.WithCancelCause(t.Context())
+			defer end(nil)
+			if test.before != nil {
+				test.before(end, cli)
+			}
+			if reason, err := test.lease.keep(ctx, cli); reason != test.reason || err == nil || test.want != nil && !errors.Is(err, test.want) {
+				t.Errorf("%v: %v", reason, err)
+			}
+		})
+	}
+}
+
 // grants is a cluster that grants and renews leases, in 300 ms.
 type grants struct {
 	v3.Lease
 	fails  []func(ctx context.Context) error // the first grants
 	asked  []string
+	ttl    int64 // that was asked for last
 	expiry int64
 }
 
 func (g *grants) Grant(ctx context.Context, ttl int64) (*v3.LeaseGrantResponse, error) {
-	g.asked = append(g.asked, "grant")
+	g.asked, g.ttl = append(g.asked, "grant"), ttl
 	if len(g.fails) > 0 {
 		fail := g.fails[0]
 		g.fails = g.fails[1:]

@@ -32,6 +32,118 @@ func sessionOn(ctx context.Context, l *leases, o sessionOptions) *Session {
 	return s
 }
 
+func TestASessionIsMadeAsItsOptionsSay(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		opts []SessionOption
+		ttl  int64
+	}{
+		"none":         {nil, 60},
+		"a TTL":        {[]SessionOption{WithTTL(1)}, 1},
+		"nonsense":     {[]SessionOption{nil, WithTTL(0), WithTTL(-1), WithContext(nil), WithGrantTimeout(0), WithGrantTimeout(-1)}, 60}, //nolint:staticcheck // nil is documented
+		"another time": {[]SessionOption{WithGrantTimeout(time.Second), WithTTL(5)}, 5},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				g := &grants{}
+				cli := v3.NewCtxClient(t.Context())
+				cli.Lease = g
+				s, err := NewSession(cli, test.opts...)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if g.ttl != test.ttl || s.Lease() != 8 || s.Epoch() != 1 || s.Client() != cli || s.Ctx().Err() != nil {
+					t.Errorf("a lease of %d s, %x in epoch %d, %v", g.ttl, int64(s.Lease()), s.Epoch(), s.Ctx().Err())
+				}
+				s.Orphan()
+				<-s.Done()
+				ended, ok := errors.AsType[*SessionError](context.Cause(s.Ctx()))
+				if !ok || ended.Reason != SessionOrphaned || ended.Lease != 8 || ended.Epoch != 1 || ended.Err != nil {
+					t.Errorf("cause: %v", context.Cause(s.Ctx()))
+				}
+			})
+		})
+	}
+}
+
+// TestALeaseIsNotWaitedForLongerThanAskedFor has a cluster that does not answer.
+func TestALeaseIsNotWaitedForLongerThanAskedFor(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		opt   SessionOption
+		after time.Duration
+	}{
+		"by default":             {nil, defaultGrantTimeout},
+		"its own time":           {WithGrantTimeout(time.Second), time.Second},
+		"no time":                {WithGrantTimeout(0), defaultGrantTimeout},
+		"less than no time":      {WithGrantTimeout(-time.Second), defaultGrantTimeout},
+		"the end of the client":  {WithGrantTimeout(time.Hour), time.Minute},
+		"the end of its context": {WithContext(endedContext), 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+				defer cancel()
+				cli := v3.NewCtxClient(ctx)
+				cli.Lease = &grants{fails: []func(context.Context) error{func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }}}
+				began := time.Now()
+				_, err := NewSession(cli, test.opt)
+				if err == nil || time.Since(began) != test.after {
+					t.Errorf("%v after %v", err, time.Since(began))
+				}
+			})
+		})
+	}
+}
+
+func TestASessionEndsWithItsContext(t *testing.T) {
+	t.Parallel()
+	mine := errors.New("mine")
+	for _, own := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			ctx, end := context.WithCancelCause(t.Context())
+			cli, opt := v3.NewCtxClient(ctx), SessionOption(nil)
+			if own {
+				cli, opt = v3.NewCtxClient(t.Context()), WithContext(ctx)
+			}
+			cli.Lease = &grants{}
+			s, err := NewSession(cli, opt)
+			if err != nil {
+				t.Fatal(err)
+			}
+			end(mine)
+			<-s.Done()
+			cause := context.Cause(s.Ctx())
+			if ended, ok := errors.AsType[*SessionError](cause); !ok || ended.Reason != SessionCanceled || !errors.Is(cause, mine) {
+				t.Errorf("with a context of its own, %v: %v", own, cause)
+			}
+			s.Orphan()
+			if got := context.Cause(s.Ctx()); got != cause { //nolint:errorlint // the very error stays
+				t.Errorf("what came first is forgotten: %v", got)
+			}
+		})
+	}
+}
+
+// TestAContextForgetsASessionThatHasEnded has the context outlive the session.
+func TestAContextForgetsASessionThatHasEnded(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		ctx := &hooked{Context: t.Context(), done: make(chan struct{})}
+		cli := v3.NewCtxClient(t.Context())
+		cli.Lease = &grants{}
+		s, err := NewSession(cli, WithContext(ctx))
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.Orphan()
+		synctest.Wait()
+		if n := ctx.hooks.Load(); n != 0 {
+			t.Errorf("%d of it are kept", n)
+		}
+	})
+}
+
 // TestTheEndOfASessionWaitsForItsTasks has a task take a minute to end.
 func TestTheEndOfASessionWaitsForItsTasks(t *testing.T) {
 	t.Parallel()
