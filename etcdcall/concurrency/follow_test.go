@@ -11,7 +11,9 @@ import (
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	v3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc/metadata"
 )
 
 // script is a cluster with one key, which is watched and read as the test says.
@@ -21,7 +23,7 @@ type script struct {
 	// watch is the n-th watch, from 1 on: it ends when watch returns.
 	watch func(ctx context.Context, n int, events chan<- v3.WatchResponse)
 	// reads is what reads find, one after the other, and then the last over and
-	// over. A read that finds nil is not answered.
+	// over. A read that finds nil is not answered, and broken is an error.
 	reads []*v3.GetResponse
 
 	watches int
@@ -52,8 +54,13 @@ func (s *script) Get(ctx context.Context, _ string, _ ...v3.OpOption) (*v3.GetRe
 		<-ctx.Done()
 		return nil, ctx.Err()
 	}
+	if found == broken {
+		return nil, rpctypes.ErrTimeout
+	}
 	return found, nil
 }
+
+var broken = new(v3.GetResponse)
 
 // begun says that a watch stands.
 var begun = v3.WatchResponse{Created: true}
@@ -125,10 +132,45 @@ func TestAFollowerHearsOfEachRevisionOnceAndInOrder(t *testing.T) {
 		}
 		ctx, full := context.WithCancel(t.Context())
 		n := &notes{want: 5, full: full}
-		_ = follow(ctx, s.client(t.Context()), followed{key: "key"}, n)
+		follow(ctx, s.client(t.Context()), followed{key: "key"}, n)
 		want := []string{"snapshot 6", "event 7", "event 8", "snapshot 10", "event 11"}
 		if !slices.Equal(n.told, want) {
 			t.Errorf("told %v, want %v", n.told, want)
+		}
+	})
+}
+
+// strict is a script that asks whether it is asked for the truth.
+type strict struct {
+	*script
+	t *testing.T
+}
+
+func (s *strict) Watch(ctx context.Context, key string, opts ...v3.OpOption) v3.WatchChan {
+	if md, _ := metadata.FromOutgoingContext(ctx); len(md.Get(rpctypes.MetadataRequireLeaderKey)) == 0 {
+		s.t.Error("a member without a leader could watch")
+	}
+	return s.script.Watch(ctx, key, opts...)
+}
+
+func (s *strict) Get(ctx context.Context, key string, opts ...v3.OpOption) (*v3.GetResponse, error) {
+	if op := v3.OpGet(key, opts...); op.IsSerializable() || !op.IsKeysOnly() || !op.IsOptsWithPrefix() {
+		s.t.Error("it is not read as it was asked for, or what was before the watch")
+	}
+	return s.script.Get(ctx, key, opts...)
+}
+
+func TestNothingIsMissedBehindAMemberWithoutALeader(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := &strict{&script{watch: stand, reads: []*v3.GetResponse{at(1, 1)}}, t}
+		cli := v3.NewCtxClient(t.Context())
+		cli.KV, cli.Watcher = s, s
+		ctx, full := context.WithCancel(t.Context())
+		n := &notes{want: 1, full: full}
+		follow(ctx, cli, followed{key: "key", get: []v3.OpOption{v3.WithPrefix(), v3.WithKeysOnly()}}, n)
+		if len(n.told) != 1 {
+			t.Errorf("told %v", n.told)
 		}
 	})
 }
@@ -173,6 +215,26 @@ func TestAWatchThatStandsIsNotBegunAnew(t *testing.T) {
 		defer cancel()
 		if err := NewBarrier(s.client(t.Context()), "key").Wait(ctx); !errors.Is(err, context.DeadlineExceeded) || s.watches != 1 {
 			t.Errorf("%d watches, %v", s.watches, err)
+		}
+	})
+}
+
+// TestThePausesBeginAnewWhenAWatchHasStood has watches break at once, time and again.
+func TestThePausesBeginAnewWhenAWatchHasStood(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		const breaks = 50
+		s := &script{reads: []*v3.GetResponse{at(1, 1)}, watch: func(ctx context.Context, n int, events chan<- v3.WatchResponse) {
+			events <- begun
+			if n > breaks {
+				<-ctx.Done()
+			}
+		}}
+		ctx, full := context.WithCancel(t.Context())
+		began := time.Now()
+		follow(ctx, s.client(t.Context()), followed{key: "key"}, &notes{want: breaks + 1, full: full})
+		if took := time.Since(began); took > breaks*pauses.Initial {
+			t.Errorf("%d pauses took %v", breaks, took)
 		}
 	})
 }

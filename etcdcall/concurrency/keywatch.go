@@ -133,18 +133,21 @@ func (w *keyWatch) rest() {
 	if len(w.waiters) > 0 || w.idle != nil || q.watches[w.key] != w {
 		return
 	}
-	w.idle = time.AfterFunc(linger, func() {
-		q.mu.Lock()
-		defer q.mu.Unlock()
-		if len(w.waiters) == 0 {
-			w.close()
-		}
-	})
+	w.idle = time.AfterFunc(linger, w.expire)
 	q.idle = append(q.idle, w)
 	if len(q.idle) > idleWatches {
 		q.idle[0].close()
 	}
 }
+// expire ends the watch, unless somebody has come just before.
+func (w *keyWatch) expire() {
+	w.queue.mu.Lock()
+	defer w.queue.mu.Unlock()
+	if len(w.waiters) == 0 {
+		w.close()
+	}
+}
+
 
 // wake takes the watch from those that are resting.
 func (w *keyWatch) wake() {
