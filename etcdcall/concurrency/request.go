@@ -29,9 +29,7 @@ func repeatable[T any](ctx context.Context, p *patience.Patience, request func(c
 	return reprise.Do(ctx, func(ctx context.Context) (T, error) { return attempt(ctx, p, request) }, repeatedly)
 }
 
-var repeatedly = reprise.WithRetry(func() reprise.Retryer {
-	return reprise.OnAttemptTimeout(etcdcall.OnReads(pauses))
-})
+var repeatedly = reprise.WithRetry(func() reprise.Retryer { return etcdcall.OnReads(pauses) })
 
 func attempt[T any](ctx context.Context, p *patience.Patience, request func(ctx context.Context) (T, error)) (T, error) {
 	parent := ctx

@@ -118,6 +118,10 @@ func TestARequestIsRepeatedThroughWhatMayPass(t *testing.T) {
 	type attempt func(ctx context.Context) (string, error)
 	done := func(context.Context) (string, error) { return "done", nil }
 	late := func(context.Context) (string, error) { time.Sleep(2 * attemptTimeout); return "late", nil }
+	refused := func(context.Context) (string, error) {
+		time.Sleep(2 * attemptTimeout)
+		return "", rpctypes.ErrPermissionDenied
+	}
 	down := func(context.Context) (string, error) { return "", status.Error(codes.Unavailable, "down") }
 	denied := func(context.Context) (string, error) { return "", rpctypes.ErrPermissionDenied }
 	hang := func(ctx context.Context) (string, error) {
@@ -136,6 +140,7 @@ func TestARequestIsRepeatedThroughWhatMayPass(t *testing.T) {
 		"no answer":               {[]attempt{hang, hang, done}, "done", nil, 2 * attemptTimeout},
 		"no answer, by clientv3":  {[]attempt{plain, done}, "done", nil, attemptTimeout},
 		"an answer after its end": {[]attempt{late}, "late", nil, 2 * attemptTimeout},
+		"a refusal after its end": {[]attempt{refused}, "", rpctypes.ErrPermissionDenied, 2 * attemptTimeout},
 		"what does not pass":      {[]attempt{down, denied}, "", rpctypes.ErrPermissionDenied, 0},
 		"until the caller's end":  {[]attempt{hang, down, hang, hang, hang, hang, hang}, "", context.Canceled, 22 * time.Second},
 	} {
@@ -150,7 +155,7 @@ func TestARequestIsRepeatedThroughWhatMayPass(t *testing.T) {
 						t.Error("a deadline travels with the request")
 					}
 					n++
-					return test.attempts[n-1](ctx)
+					return test.attempts[min(n, len(test.attempts))-1](ctx)
 				})
 				if got != test.want || !errors.Is(err, test.err) || (err == nil) != (test.err == nil) {
 					t.Errorf("got %q, %v", got, err)
