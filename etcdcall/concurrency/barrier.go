@@ -116,7 +116,7 @@ func (b *Barrier) Wait(ctx context.Context) error {
 	unhook := context.AfterFunc(b.client.Ctx(), done)
 	defer unhook()
 	w := &absence{done: done}
-	_ = follow(wait, b.client, followed{
+	follow(wait, b.client, followed{
 		key:   b.key,
 		watch: []v3.OpOption{v3.WithFilterPut()},
 		get:   []v3.OpOption{v3.WithKeysOnly()},

@@ -133,7 +133,7 @@ func (b *DoubleBarrier) follow(ctx context.Context, t *term, done func(*members)
 	defer stop()
 	m := &members{pfx: b.pfx, done: done, stop: stop}
 	all := []v3.OpOption{v3.WithPrefix()}
-	_ = follow(following, b.s.client, followed{key: b.pfx, watch: all, get: all}, m)
+	follow(following, b.s.client, followed{key: b.pfx, watch: all, get: all}, m)
 	if m.over {
 		return nil
 	}

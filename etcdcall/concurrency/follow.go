@@ -13,7 +13,7 @@ import (
 // begun anew, perhaps at another member.
 const establishTimeout = 5 * time.Second
 
-var errWatchEnded = errors.New("concurrency: the watch ended without an error")
+var errWatchEnded = errors.New("concurrency: the watch has ended")
 
 // follower is told what a key or prefix holds and what happens there.
 type follower interface {
@@ -43,24 +43,21 @@ type followed struct {
 //  4. when the watch breaks, for whatever reason, start over. So compaction
 //     cannot end it: no revision of the past is asked for.
 //
-// It returns when ctx has ended and no earlier, with the error of the last attempt,
-// which is never nil. So the loop does not know of a deadline: it would end before
-// it if the next pause were longer.
-func follow(ctx context.Context, cli *v3.Client, what followed, f follower) error {
+// It returns when ctx has ended and no earlier. So the loop does not know of a
+// deadline: it would end before it if the next pause were longer.
+func follow(ctx context.Context, cli *v3.Client, what followed, f follower) {
 	undated, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	defer cancel()
-	unhook := context.AfterFunc(ctx, cancel)
-	defer unhook()
+	context.AfterFunc(ctx, cancel)
 	pause := pauses
-	return reprise.Invoke(undated, func(ctx context.Context, _ reprise.CallSettings) error {
+	_ = reprise.Invoke(undated, func(ctx context.Context, _ reprise.CallSettings) error {
 		return followOnce(ctx, cli, what, f, pause.Reset)
 	}, reprise.WithRetry(func() reprise.Retryer {
 		return reprise.RetryerFunc(func(error) (time.Duration, bool) { return pause.Pause(), true })
 	}))
 }
 
-// followOnce does so until the watch breaks. It calls standing when nothing
-// more can be missed.
+// followOnce does so until the watch breaks, and returns an error then. It calls
+// standing when nothing more can be missed.
 func followOnce(ctx context.Context, cli *v3.Client, what followed, f follower, standing func()) error {
 	ctx, cancel := context.WithCancel(v3.WithRequireLeader(ctx))
 	defer cancel()
@@ -68,9 +65,7 @@ func followOnce(ctx context.Context, cli *v3.Client, what followed, f follower, 
 	defer late.Stop()
 
 	events := cli.Watch(ctx, what.key, append([]v3.OpOption{v3.WithCreatedNotify()}, what.watch...)...)
-	if created := <-events; created.Err() != nil {
-		return created.Err()
-	} else if !created.Created {
+	if first := <-events; !first.Created {
 		return errWatchEnded
 	}
 	snapshot, err := cli.Get(ctx, what.key, what.get...)
@@ -81,10 +76,7 @@ func followOnce(ctx context.Context, cli *v3.Client, what followed, f follower, 
 	standing()
 
 	f.restarted(snapshot)
-	for batch := range events {
-		if err := batch.Err(); err != nil {
-			return err
-		}
+	for batch := range events { // which ends after one that has an error
 		if batch.Events = after(snapshot.Header.Revision, batch.Events); len(batch.Events) > 0 {
 			f.moved(&batch)
 		}

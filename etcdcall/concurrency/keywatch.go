@@ -24,9 +24,8 @@ type keyWatch struct {
 
 	// Guarded by the queue's mutex:
 	waiters []*awaited
-	// stands says that the key was read at revision base, where its create
-	// revision was created, or 0.
-	stands        bool
+	// base is the revision at which the key was read, 0 before; created was its
+	// create revision there, 0 if there was none.
 	base, created int64
 	// deleted is the revision of the last deletion since.
 	deleted int64
@@ -76,7 +75,7 @@ func (q *queue) newWatch(key string) *keyWatch {
 	q.watches[key] = w
 	q.retain()
 	what := followed{key: key, watch: []v3.OpOption{v3.WithFilterPut()}, get: []v3.OpOption{v3.WithKeysOnly()}}
-	q.session.spawn(func() { _ = follow(w.ctx, q.session.client, what, w) })
+	q.session.spawn(func() { follow(w.ctx, q.session.client, what, w) })
 	return w
 }
 
@@ -84,7 +83,7 @@ func (q *queue) newWatch(key string) *keyWatch {
 func (w *keyWatch) restarted(snapshot *v3.GetResponse) {
 	w.queue.mu.Lock()
 	defer w.queue.mu.Unlock()
-	w.stands, w.base, w.created = true, snapshot.Header.Revision, 0
+	w.base, w.created = snapshot.Header.Revision, 0
 	if len(snapshot.Kvs) > 0 {
 		w.created = snapshot.Kvs[0].CreateRevision
 	}
@@ -117,7 +116,7 @@ func (w *keyWatch) isGone(create int64) (rev int64, gone bool) {
 	if w.deleted > create {
 		return w.deleted, true
 	}
-	return w.base, w.stands && w.base >= create && w.created != create
+	return w.base, w.base >= create && w.created != create
 }
 
 func (w *keyWatch) leave(d *awaited) {
@@ -139,6 +138,7 @@ func (w *keyWatch) rest() {
 		q.idle[0].close()
 	}
 }
+
 // expire ends the watch, unless somebody has come just before.
 func (w *keyWatch) expire() {
 	w.queue.mu.Lock()
@@ -147,7 +147,6 @@ func (w *keyWatch) expire() {
 		w.close()
 	}
 }
-
 
 // wake takes the watch from those that are resting.
 func (w *keyWatch) wake() {

@@ -62,7 +62,6 @@ func (l lease) keep(ctx context.Context, cli *v3.Client) (SessionReason, error) 
 	if err != nil {
 		return lost(ctx, err)
 	}
-	defer keeper.Stop()
 	<-keeper.Done()
 	return lost(ctx, keeper.Err())
 }
@@ -87,7 +86,7 @@ func (l lease) keepPlainly(ctx context.Context, remote pb.LeaseClient) (SessionR
 
 // renew renews the lease, for as long as it lasts.
 func (l *lease) renew(ctx context.Context, remote pb.LeaseClient) error {
-	ctx, cancel := context.WithDeadlineCause(ctx, l.until(), errNotRenewed)
+	ctx, cancel := context.WithDeadline(ctx, l.until())
 	defer cancel()
 	attempts := newAttempts()
 	defer attempts.Exhaust()

@@ -35,7 +35,7 @@ func (e *Election) observe(ctx context.Context, vacancy bool) <-chan *v3.GetResp
 		defer close(o.out)
 		defer stop()
 		defer unhook()
-		_ = follow(ctx, e.session.client, followed{key: e.prefix, watch: all, get: all}, o)
+		follow(ctx, e.session.client, followed{key: e.prefix, watch: all, get: all}, o)
 	}()
 	return o.out
 }

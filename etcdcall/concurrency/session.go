@@ -82,7 +82,6 @@ func NewSession(client *v3.Client, opts ...SessionOption) (*Session, error) {
 	defer cancel()
 	l, err := s.obtain(ctx)
 	if err != nil {
-		s.end(err)
 		return nil, err
 	}
 	s.begin(1, l)
@@ -179,11 +178,10 @@ func (s *Session) begin(epoch int64, l lease) {
 func (s *Session) keep(t *term, l lease) {
 	reason, err := l.keep(t.ctx, s.client)
 	t.end(&SessionError{Lease: t.lease, Epoch: t.epoch, Reason: reason, Err: err})
-	if !s.options.regrant || s.life.Err() != nil {
+	if !s.options.regrant {
 		return
 	}
-	next, err := s.nextLease()
-	if err == nil {
+	if next, err := s.nextLease(); err == nil {
 		s.begin(t.epoch+1, next)
 	}
 }
