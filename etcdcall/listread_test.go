@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -16,13 +17,16 @@ import (
 // pagedKV answers the reads of a list one by one. It has no streams.
 type pagedKV struct {
 	clientv3.KV
-	answers []any // *clientv3.GetResponse or error
+	answers []any // *clientv3.GetResponse, error, or nil for none before the context ends
 	asked   []string
 	limits  []int64
+	hasty   bool // a read had no deadline, so that it would be given up after a while
 }
 
 // Get implements clientv3.KV.
-func (kv *pagedKV) Get(_ context.Context, key string, opts ...clientv3.OpOption) (*clientv3.GetResponse, error) {
+func (kv *pagedKV) Get(ctx context.Context, key string, opts ...clientv3.OpOption) (*clientv3.GetResponse, error) {
+	_, patient := ctx.Deadline()
+	kv.hasty = kv.hasty || !patient
 	op := clientv3.OpGet(key, opts...)
 	kv.asked = append(kv.asked, fmt.Sprintf("from %q to %q at %d", key, op.RangeBytes(), op.Rev()))
 	kv.limits = append(kv.limits, op.Limit())
@@ -31,10 +35,15 @@ func (kv *pagedKV) Get(_ context.Context, key string, opts ...clientv3.OpOption)
 	}
 	answer := kv.answers[0]
 	kv.answers = kv.answers[1:]
-	if err, ok := answer.(error); ok {
-		return nil, err
+	switch answer := answer.(type) {
+	case nil:
+		<-ctx.Done()
+		return nil, ctx.Err()
+	case error:
+		return nil, answer
+	default:
+		return answer.(*clientv3.GetResponse), nil
 	}
-	return answer.(*clientv3.GetResponse), nil
 }
 
 // page is a part of a list, of keys with their revisions.
@@ -73,6 +82,14 @@ func TestAListThatIsOvertakenBeginsAnew(t *testing.T) {
 			then: []any{rpctypes.ErrCompacted, page(1, 12, true, a), page(1, 13, false, c)}, rev: 12, limit: []int64{500, 500, 2000, 2000},
 			want: []string{"put p/c resynced", "delete p/b resynced at 12"},
 		},
+		"by compaction, with a value changed and none left": {
+			then: []any{rpctypes.ErrCompacted, page(1, 12, true, listed{"p/a", 11}), page(1, 13, false)}, rev: 12, limit: []int64{500, 500, 2000, 2000},
+			want: []string{"put p/a resynced", "delete p/b resynced at 12"},
+		},
+		"by compaction of a store that went back": {
+			then: []any{rpctypes.ErrCompacted, page(1, 12, false, listed{"p/a", 4}, b)}, rev: 12, limit: []int64{500, 500, 2000},
+			want: []string{"put p/a resynced"},
+		},
 		"by compaction twice": {
 			then: []any{rpctypes.ErrCompacted, page(1, 12, true, a), rpctypes.ErrCompacted, page(1, 13, false, a, c)}, rev: 13, limit: []int64{500, 500, 2000, 2000, 8000},
 			want: []string{"put p/c resynced", "delete p/b resynced at 13"},
@@ -106,6 +123,9 @@ func TestAListThatIsOvertakenBeginsAnew(t *testing.T) {
 				if err != nil {
 					t.Fatalf("%s: %v", name, err)
 				}
+				if changes.More != (l.Revision() == 0) || changes.More && len(changes.Events) == 0 || changes.Revision != l.Revision() {
+					t.Errorf("%s: got %+v, at revision %d", name, changes, l.Revision())
+				}
 				got = append(got, told(changes)...)
 			}
 			if want := append(slices.Clone(first), test.want...); !slices.Equal(got, want) || l.Revision() != test.rev {
@@ -117,8 +137,12 @@ func TestAListThatIsOvertakenBeginsAnew(t *testing.T) {
 			if second := kv.asked[1]; second != `from "p/b\x00" to "p0" at 10` {
 				t.Errorf("%s: the second part is read %s", name, second)
 			}
-			if l.least != 0 {
-				t.Errorf("%s: the bound on pages outlives the list", name)
+			if l.least != 0 || kv.hasty {
+				t.Errorf("%s: the bound on pages outlives the list, or a read is given up after a while: %v", name, kv.hasty)
+			}
+			synctest.Wait()
+			if n := len(l.watch.sub.stream.Load().subs); n != 1 {
+				t.Errorf("%s: %d watches go on", name, n)
 			}
 		})
 	}
@@ -134,4 +158,46 @@ func told(c *Changes) (all []string) {
 		all = append(all, what)
 	}
 	return all
+}
+
+func TestThePageFollowsTheSizeOfWhatWasRead(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		page, least int64
+		read        int // keys
+		size        int // of each, with its value
+		want        int64
+	}{
+		{500, 0, 500, 1048, 1000},
+		{500, 0, 499, 100_000, 500}, // the last page says nothing
+		{500, 0, 500, 100, 2000},
+		{500, 0, 500, 100_000, 125},
+		{20, 0, 20, 1_000_000, 10},
+		{12_000, 0, 12_000, 20, 20_000},
+		{2000, 2000, 2000, 100_000, 2000},
+	} {
+		l := &ListWatch{page: test.page, least: test.least, list: &listing{}, known: map[string]knownKey{}}
+		var kvs []*mvccpb.KeyValue
+		for i := range test.read {
+			key := fmt.Appendf(nil, "%08d", i)
+			kvs = append(kvs, &mvccpb.KeyValue{Key: key, Value: make([]byte, test.size-len(key)), ModRevision: 1})
+		}
+		if events := l.fromPage(kvs); len(events) != test.read || l.page != test.want {
+			t.Errorf("%+v: %d events, and then a page of %d", test, len(events), l.page)
+		}
+	}
+}
+
+func TestAListThatIsOvertakenForeverHasPagesOfABoundedSize(t *testing.T) {
+	t.Parallel()
+	l := &ListWatch{page: firstPage, list: &listing{}, known: map[string]knownKey{}}
+	for range 100 {
+		before := l.page
+		if l.overtaken(rpctypes.ErrCompacted); l.page < before || l.page > math.MaxInt32 {
+			t.Fatalf("after a page of %d comes one of %d", before, l.page)
+		}
+	}
+	if l.page != math.MaxInt32 {
+		t.Errorf("the pages end with %d keys", l.page)
+	}
 }
