@@ -84,12 +84,12 @@ func (l *ListWatch) readPage(ctx context.Context) (*Changes, error) {
 		return nil, nil
 	}
 	if list.revision == 0 {
-		list.revision, list.cluster = resp.Header.Revision, resp.Header.ClusterId
 		// Begun now, the watch is not overtaken by compaction while the
 		// other parts are read.
-		if err := l.beginWatch(list.revision + 1); err != nil {
+		if err := l.beginWatch(resp.Header.Revision + 1); err != nil {
 			return nil, err
 		}
+		list.revision, list.cluster = resp.Header.Revision, resp.Header.ClusterId
 	}
 	list.paged = list.unstreamable
 	events := l.fromPage(resp.Kvs)
