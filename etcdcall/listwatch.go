@@ -39,6 +39,7 @@ type ListWatch struct {
 	revision atomic.Int64
 
 	reading   sync.Mutex // held by Next
+	before    int64      // the revision before what was handed out last
 	known     map[string]knownKey
 	list      *listing     // nil while watching
 	watch     *Watch       // nil before the first page
@@ -115,6 +116,7 @@ func NewListWatchOf(ctx context.Context, kv clientv3.KV, w clientv3.Watcher, key
 func (l *ListWatch) Next(ctx context.Context) (*Changes, error) {
 	l.reading.Lock()
 	defer l.reading.Unlock()
+	l.before = l.revision.Load()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	defer context.AfterFunc(l.ctx, func() { cancel(contextEnd(l.ctx)) })()
@@ -127,6 +129,7 @@ func (l *ListWatch) Next(ctx context.Context) (*Changes, error) {
 		}
 		if c := l.rest; c != nil {
 			l.rest = nil
+			l.revision.Store(c.Revision)
 			return c, nil
 		}
 		c, err := l.step(ctx)
@@ -180,6 +183,13 @@ func (l *ListWatch) putBack(c *Changes, i int) {
 	rest := *c
 	rest.Events = c.Events[i:]
 	l.rest = &rest
+	switch {
+	case i == len(c.Events):
+	case c.Origin == Watched:
+		l.revision.Store(rest.Events[0].Kv.ModRevision - 1)
+	default:
+		l.revision.Store(l.before)
+	}
 }
 
 // Stop ends the ListWatch. Stopping again does nothing.

@@ -152,6 +152,54 @@ func TestTheEndOfAListWatchEndsWhatItWaitsFor(t *testing.T) {
 	}
 }
 
+// TestALoopThatIsLeftLeavesTheRest to the next, and the revision behind.
+func TestALoopThatIsLeftLeavesTheRest(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := &watchServer{rev: 10}
+		l := listOn(t, s, &pagedKV{answers: []any{page(1, 10, false, listed{"p/a", 5}, listed{"p/b", 6}, listed{"p/c", 7})}}, "p/", clientv3.WithPrefix())
+		one := func() string {
+			for ev, err := range l.Events() {
+				if err != nil {
+					t.Fatal(err)
+				}
+				return string(ev.Kv.Key)
+			}
+			return ""
+		}
+		for _, want := range []string{"p/a", "p/b"} {
+			if got := one(); got != want || l.Revision() != 0 {
+				t.Errorf("got %q, want %q, and the revision of an incomplete list is %d", got, want, l.Revision())
+			}
+		}
+		if got := nextOf(t, l); !slices.Equal(got, []string{"put p/c listed"}) || l.Revision() != 10 {
+			t.Errorf("the rest is %q, up to %d", got, l.Revision())
+		}
+		synctest.Wait()
+		s.tell(l.watch.sub, putOf("p/a", 11), putOf("p/b", 12), putOf("p/c", 12), putOf("p/d", 13))
+		for _, want := range []struct {
+			key string
+			rev int64
+		}{{"p/a", 11}, {"p/b", 11}, {"p/c", 12}} {
+			if got := one(); got != want.key || l.Revision() != want.rev {
+				t.Errorf("got %q up to %d, want %q up to %d", got, l.Revision(), want.key, want.rev)
+			}
+		}
+		if got := nextOf(t, l); !slices.Equal(got, []string{"put p/d watched"}) || l.Revision() != 13 {
+			t.Errorf("the rest is %q, up to %d", got, l.Revision())
+		}
+		s.tell(l.watch.sub, putOf("p/a", 14), putOf("p/b", 14))
+		one()
+		l.Stop()
+		if c, err := l.Next(t.Context()); !errors.Is(err, ErrStopped) {
+			t.Errorf("after it was stopped it told %v, %v", c, err)
+		}
+		if got := one(); got != "" {
+			t.Errorf("after it was stopped a loop got %q", got)
+		}
+	})
+}
+
 // TestAListIsReadByOneAtATime relies on the race detector: the KV has no lock.
 func TestAListIsReadByOneAtATime(t *testing.T) {
 	t.Parallel()
