@@ -117,6 +117,31 @@ func TestPatienceThatIsExhaustedCancelsAll(t *testing.T) {
 	})
 }
 
+// TestNoAttemptOutlivesExhaustion, also if it begins at the same time.
+func TestNoAttemptOutlivesExhaustion(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p := New(time.Hour)
+		var wg sync.WaitGroup
+		for i := range 32 {
+			wg.Go(func() {
+				parent := t.Context()
+				if i%2 == 0 {
+					parent = context.Background()
+				}
+				var a Attempt
+				began := time.Now()
+				<-p.Begin(parent, &a).Done()
+				if over := p.End(&a); over || time.Since(began) != 0 {
+					t.Errorf("it took too long: %v, after %v", over, time.Since(began))
+				}
+			})
+		}
+		p.Exhaust()
+		wg.Wait()
+	})
+}
+
 func TestNoPatienceBoundsNothing(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
