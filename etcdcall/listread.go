@@ -13,7 +13,7 @@ import (
 // knownKey is a key that was handed out and not deleted since.
 type knownKey struct {
 	revision int64
-	list     uint64 // the last list that had it
+	list     uint64 // the last list that had it, 0 if it came later
 }
 
 // listing is a list that is being read.
@@ -44,7 +44,6 @@ const (
 func (l *ListWatch) begin(origin Origin, rewritten bool) {
 	if l.watch != nil {
 		l.watch.Stop()
-		l.watch = nil
 	}
 	if l.list != nil {
 		l.list.stream.close()
@@ -116,7 +115,7 @@ func isOvertaken(err error) bool {
 // overtaken begins the list anew, because the rest of it is gone. Larger pages
 // make sure that a list ends some time, however often the store is compacted.
 func (l *ListWatch) overtaken(err error) {
-	l.least = max(l.least, min(4*l.page, math.MaxInt32))
+	l.least = min(4*l.page, math.MaxInt32)
 	l.page = l.least
 	l.begin(Resynced, l.list.rewritten || errors.Is(err, rpctypes.ErrFutureRev))
 }
@@ -177,9 +176,9 @@ func (l *ListWatch) take(kvs []*mvccpb.KeyValue) []*clientv3.Event {
 	l.list.from = string(kvs[len(kvs)-1].Key) + "\x00"
 	var events []*clientv3.Event
 	for _, kv := range kvs {
-		before, ok := l.known[string(kv.Key)]
+		before := l.known[string(kv.Key)]
 		l.known[string(kv.Key)] = knownKey{revision: kv.ModRevision, list: l.lists}
-		if !ok || before.revision != kv.ModRevision || l.list.rewritten {
+		if before.revision != kv.ModRevision || l.list.rewritten {
 			events = append(events, &clientv3.Event{Type: clientv3.EventTypePut, Kv: kv})
 		}
 	}
@@ -207,7 +206,7 @@ func (l *ListWatch) note(events []*clientv3.Event) {
 		if ev.Type == clientv3.EventTypeDelete {
 			delete(l.known, string(ev.Kv.Key))
 		} else {
-			l.known[string(ev.Kv.Key)] = knownKey{revision: ev.Kv.ModRevision, list: l.lists}
+			l.known[string(ev.Kv.Key)] = knownKey{revision: ev.Kv.ModRevision}
 		}
 	}
 }

@@ -116,7 +116,7 @@ func (l *ListWatch) fallBack(err error) {
 	list := l.list
 	list.stream.close()
 	list.stream, list.paged = nil, true
-	if l.end != "" && l.end != "\x00" && list.from >= l.end {
+	if l.end != "\x00" && list.from >= l.end {
 		// Nothing follows, but what came must be confirmed to be of the
 		// same store: the last key is read again.
 		list.from = strings.TrimSuffix(list.from, "\x00")

@@ -42,7 +42,7 @@ type ListWatch struct {
 	before    int64      // the revision before what was handed out last
 	known     map[string]knownKey
 	list      *listing     // nil while watching
-	watch     *Watch       // nil before the first page
+	watch     *Watch       // that of the last list; nil before the first page
 	rest      *Changes     // what a loop over events has left
 	page      int64        // how many keys to ask for at a time
 	least     int64        // page is no smaller, because smaller ones were overtaken
@@ -98,7 +98,7 @@ func NewListWatchOf(ctx context.Context, kv clientv3.KV, w clientv3.Watcher, key
 	if err != nil {
 		return nil, err
 	}
-	if op.Rev() != 0 || op.Limit() != 0 || op.IsSortSet() || op.IsFilterPut() || op.IsFilterDelete() || op.IsKeysOnly() || op.IsCountOnly() || op.IsSerializable() {
+	if op.Rev() != 0 || op.IsFilterPut() || op.IsFilterDelete() || op.IsKeysOnly() { // others are refused by watchOp
 		return nil, &reprise.ArgumentError{Func: "NewListWatch", Problem: "an option selects or orders what is read"}
 	}
 	l := &ListWatch{
@@ -117,12 +117,10 @@ func (l *ListWatch) Next(ctx context.Context) (*Changes, error) {
 	l.reading.Lock()
 	defer l.reading.Unlock()
 	l.before = l.revision.Load()
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	defer context.AfterFunc(l.ctx, func() { cancel(contextEnd(l.ctx)) })()
 	// Calls without a deadline would give up after a while.
-	ctx, forget := context.WithTimeout(ctx, forever)
-	defer forget()
+	ctx, cancel := context.WithTimeout(ctx, forever)
+	defer cancel()
+	defer context.AfterFunc(l.ctx, cancel)()
 	for {
 		if err := l.Err(); err != nil {
 			return nil, err
