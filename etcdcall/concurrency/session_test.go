@@ -180,6 +180,25 @@ func TestTheEndOfASessionWaitsForItsTasks(t *testing.T) {
 	}
 }
 
+// TestTheEndOfASessionWaitsForALeaseThatIsUnderWay has a lease be asked for, which
+// takes 300 ms, when the session ends.
+func TestTheEndOfASessionWaitsForALeaseThatIsUnderWay(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		g := &grants{}
+		s := sessionOn(t.Context(), nil, sessionOptions{regrant: true})
+		s.client.Lease = g
+		s.begin(2, lease{7, time.Now(), time.Hour})
+		s.current().end(errors.New("lost"))
+		synctest.Wait()
+		began := time.Now()
+		s.Orphan()
+		if took := time.Since(began); took != 300*time.Millisecond || len(g.asked) != 1 {
+			t.Errorf("Orphan took %v after %q", took, g.asked)
+		}
+	})
+}
+
 func TestCloseTakesNoLongerThanTheLease(t *testing.T) {
 	t.Parallel()
 	hang := func(ctx context.Context, _ v3.LeaseID) error { <-ctx.Done(); return ctx.Err() }
