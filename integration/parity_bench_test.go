@@ -26,28 +26,33 @@ const (
 	short, long = 3 * time.Second, time.Minute
 )
 
+// connections is how many clients of each kind there are. Of two clients of the same
+// kind, one is slower than the other by up to some hundredths, for as long as its
+// connection lives.
+const connections = 8
+
 // BenchmarkCallsBesideClientv3 compares the throughput of plain calls through
 // etcdcall with that of clientv3 alone. Both take turns on the same member over
 // direct connections; one iteration is two turns of each, so that each begins
 // once. Run it for hundreds, each of which is a round; short turns keep what else
-// the machine does apart from the comparison:
+// the machine does apart from the comparison, and another pair of clients takes
+// part in each round:
 //
-//	go test -run xxx -bench CallsBesideClientv3 -benchtime 300x .
+//	go test -run xxx -bench CallsBesideClientv3 -benchtime 304x .
 //
 // It reports the median over the rounds of etcdcall's throughput divided by
-// clientv3's, and the 95% interval of that median.
+// clientv3's, and the 95% interval of that median. That of clientv3 beside itself
+// shows what the machine makes of no difference at all.
 func BenchmarkCallsBesideClientv3(b *testing.B) {
 	cfg := clientv3.Config{Endpoints: []string{startPlainMember(b)}, Logger: zap.NewNop()}
-	raw, err := clientv3.New(cfg)
-	if err != nil {
-		b.Fatal(err)
+	raw := func() (*clientv3.Client, error) { return clientv3.New(cfg) }
+	ours := func() (*clientv3.Client, error) { return etcdcall.New(cfg) }
+	besides, itself := make([]pair, connections), make([]pair, connections)
+	for i := range connections {
+		one := dial(b, raw)
+		besides[i] = pair{one, dial(b, ours)}
+		itself[i] = pair{one, dial(b, raw)}
 	}
-	defer func() { _ = raw.Close() }()
-	ours, err := etcdcall.New(cfg)
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer func() { _ = ours.Close() }()
 
 	value := strings.Repeat("v", 128)
 	put := func(ctx context.Context, kv clientv3.KV, key string) error {
@@ -79,19 +84,37 @@ func BenchmarkCallsBesideClientv3(b *testing.B) {
 		{"GetLongDeadline/serial", workload{get, 1, long}},
 		{"GetLongDeadline/64", workload{get, 64, long}},
 	} {
-		b.Run(c.name, func(b *testing.B) { compare(b, c.load, raw, ours) })
+		b.Run(c.name, func(b *testing.B) { compare(b, c.load, besides) })
+		b.Run(c.name+"/clientv3BesideItself", func(b *testing.B) { compare(b, c.load, itself) })
 	}
 }
 
-func compare(b *testing.B, l workload, raw, ours clientv3.KV) {
-	l.throughput(b, raw)
-	l.throughput(b, ours)
+// pair is clientv3 and what is compared with it.
+type pair struct{ raw, with *clientv3.Client }
+
+func dial(b *testing.B, client func() (*clientv3.Client, error)) *clientv3.Client {
+	b.Helper()
+	cli, err := client()
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { _ = cli.Close() })
+	return cli
+}
+
+func compare(b *testing.B, l workload, pairs []pair) {
+	b.Helper()
+	for _, p := range pairs {
+		l.throughput(b, p.raw)
+		l.throughput(b, p.with)
+	}
 	b.ResetTimer()
 	ratios := make([]float64, 0, b.N)
-	for range b.N {
-		with, without := l.throughput(b, ours), l.throughput(b, raw)
-		without += l.throughput(b, raw)
-		with += l.throughput(b, ours)
+	for i := range b.N {
+		p := pairs[i%len(pairs)]
+		with, without := l.throughput(b, p.with), l.throughput(b, p.raw)
+		without += l.throughput(b, p.raw)
+		with += l.throughput(b, p.with)
 		ratios = append(ratios, with/without)
 	}
 	low, median, high := medianInterval(ratios)
