@@ -47,20 +47,21 @@ func (u *Unary[Req, Resp]) Call(ctx context.Context, req *Req, opts ...CallOptio
 	if refused := admitFirst(ctx, &u.settings); refused != nil {
 		return nil, refused
 	}
+	began := u.settings.began()
 	resp, err := u.stub(firstContext(ctx), req, u.settings.GRPC...)
 	if err == nil {
 		succeeded(u.settings.Throttle)
 		return resp, nil
 	}
-	return u.callAgain(ctx, req, resp, err)
+	return u.callAgain(ctx, req, resp, outcome{err: err, start: began})
 }
 
 // callAgain goes on after the first attempt of a bare call has failed.
-func (u *Unary[Req, Resp]) callAgain(ctx context.Context, req *Req, resp *Resp, err error) (*Resp, error) {
-	err = retry(ctx, u.settings, func(ctx context.Context, cs CallSettings) (err error) {
+func (u *Unary[Req, Resp]) callAgain(ctx context.Context, req *Req, resp *Resp, first outcome) (*Resp, error) {
+	err := retry(ctx, u.settings, func(ctx context.Context, cs CallSettings) (err error) {
 		resp, err = u.stub(ctx, req, cs.GRPC...)
 		return err
-	}, outcome{err: err})
+	}, first)
 	return resp, err
 }
 

@@ -77,17 +77,25 @@ func invoke(ctx context.Context, cs CallSettings, call APICall) error {
 		return refused
 	}
 	cs.Attempt = 1
-	err := call(firstContext(ctx), cs)
-	if err == nil {
+	first := outcome{start: cs.began()}
+	if first.err = call(firstContext(ctx), cs); first.err == nil {
 		succeeded(cs.Throttle)
 		return nil
 	}
-	return retry(ctx, cs, call, outcome{err: err})
+	return retry(ctx, cs, call, first)
 }
 
-// bare reports whether a call under cs needs neither clock nor timer unless
-// it fails.
+// bare reports whether a call under cs needs no timer, and nobody to be told of
+// it, unless it fails.
 func (cs *CallSettings) bare() bool { return cs.Timeout == 0 && (cs.rare == nil || cs.rare.idle()) }
+
+// began returns the time, if the limits of a bare call are counted from its begin.
+func (cs *CallSettings) began() (now time.Time) {
+	if cs.rare != nil && cs.rare.maxElapsed > 0 {
+		now = time.Now()
+	}
+	return now
+}
 
 // invokeRare is invoke for settings that are not bare.
 func invokeRare(ctx context.Context, cs CallSettings, call APICall) error {

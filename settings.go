@@ -59,10 +59,11 @@ func (r *rareSettings) timed() bool {
 	return r.attemptTimeout > 0 || r.maxElapsed > 0 || r.observer != nil
 }
 
-// idle reports whether a call that succeeds at once is made as without r: a
-// name alone changes nothing while nobody observes the call.
+// idle reports whether a call that succeeds at once is made as without r, but
+// for a look at the clock: a name alone changes nothing while nobody observes
+// the call.
 func (r *rareSettings) idle() bool {
-	return !r.timed() && !r.pushback && r.hedge == nil
+	return r.attemptTimeout == 0 && r.observer == nil && !r.pushback && r.hedge == nil
 }
 
 // Resolve applies an option to the rare settings.
