@@ -92,6 +92,9 @@ func (a *attempt) end(err error) error {
 	if err == nil {
 		return nil
 	}
+	if a.failed == nil && a.answered {
+		return rejected(err)
+	}
 	if a.failed != nil {
 		if last, own := errors.AsType[*attemptError](err); !own {
 			a.failed.refresh = err
@@ -104,6 +107,17 @@ func (a *attempt) end(err error) error {
 		return overdue(a.call, a.patience.Limit(), err)
 	}
 	return err
+}
+
+// rejected is the error of an attempt that succeeded and of which an interceptor
+// above has made err. An err that sounds as if a server had applied nothing is told
+// beside the truth.
+func rejected(err error) error {
+	failed := &attemptError{raw: err, sent: true}
+	if failed.Outcome() == NotApplied {
+		failed = &attemptError{raw: errAnswered, sent: true, refresh: err}
+	}
+	return failed
 }
 
 // recordAttempt is the unary interceptor of [DialOptions]. It returns what is
@@ -153,8 +167,9 @@ func (a *attempt) returned(failed *attemptError, sent bool) {
 	}
 }
 
-// errAnswered is what is known of an attempt that succeeded and was made again.
-var errAnswered = status.Error(codes.Unknown, "etcdcall: an interceptor sent the request again after it had succeeded")
+// errAnswered is what is known of an attempt that succeeded, and then failed by the
+// doing of an interceptor above.
+var errAnswered = status.Error(codes.Unknown, "etcdcall: the request had succeeded before an interceptor failed it")
 
 // serverOf returns where gRPC notes which server an attempt went to, and the
 // options with that place among them. gRPC fills it in when the attempt has a
@@ -223,7 +238,8 @@ type unaryStub[Req, Resp any] = func(context.Context, *Req, ...grpc.CallOption) 
 type attemptError struct {
 	raw  error
 	sent bool
-	// refresh is why the token could not be refreshed after the attempt.
+	// refresh is what failed after the attempt: the refreshing of the token, or an
+	// interceptor after a success.
 	refresh error
 	// again is what came of sending it again, which an interceptor did.
 	again *attemptError
@@ -239,7 +255,7 @@ func (e *attemptError) Error() string {
 		text += "; sent again by an interceptor: " + e.again.Error()
 	}
 	if e.refresh != nil {
-		text += "; refreshing the token: " + e.refresh.Error()
+		text += "; afterwards: " + e.refresh.Error()
 	}
 	return text
 }

@@ -9,6 +9,7 @@ import (
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -92,5 +93,36 @@ func note(opts []grpc.CallOption) {
 		if p, ok := opt.(grpc.PeerCallOption); ok {
 			p.PeerAddr.Addr = &net.TCPAddr{}
 		}
+	}
+}
+
+// The same through a client: what the server has applied is not told as refused,
+// and no blind write is made again.
+func TestAWriteThatSucceededButForAnInterceptorMayHaveBeenApplied(t *testing.T) {
+	t.Parallel()
+	for name, rejected := range map[string]error{
+		"no status":   errors.New("rejected"),
+		"a status":    status.Error(codes.Internal, "rejected"),
+		"a refusal":   rpctypes.ErrGRPCNoLeader,
+		"a transport": status.Error(codes.Unavailable, "rejected"),
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := startScripted(t, func(_ context.Context, method string, _ int, _ any) (any, error) { return success(method), nil })
+			reject := func(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoker grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+				if err := invoker(ctx, method, req, reply, cc, opts...); err != nil {
+					return err
+				}
+				return rejected
+			}
+			cli := newClient(t, clientv3.Config{Endpoints: []string{s.addr}, DialOptions: []grpc.DialOption{grpc.WithChainUnaryInterceptor(reject)}})
+			_, err := cli.Put(within5s(t), "key", "value")
+			if OutcomeOf(err) != Unknown || !errors.Is(err, rejected) {
+				t.Errorf("the outcome is %v: %v", OutcomeOf(err), err)
+			}
+			if n := s.count(pb.KV_Put_FullMethodName); n != 1 {
+				t.Errorf("the write was sent %d times", n)
+			}
+		})
 	}
 }
