@@ -19,7 +19,7 @@ import (
 //     nobody is. If nobody is, that was all: one round trip. The creation is
 //     guarded by the key's absence, so that the transaction can be repeated
 //     after a lost response and finds what it has created.
-//  2. wait until the one before is gone; see advance.
+//  2. wait until the one before is gone; see wait.
 //  3. if any of that fails, the claim is abandoned: nothing of it stays behind.
 //
 // busy says that the last claim of the same kind had to wait, and is told of this

@@ -1,9 +1,11 @@
 package concurrency
 
 import (
+	"context"
 	"testing"
 	"testing/synctest"
 
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	v3 "go.etcd.io/etcd/client/v3"
 )
 
@@ -91,3 +93,41 @@ func TestANameOfTheCallersOwnIsNotGivenToOthers(t *testing.T) {
 		}
 	})
 }
+
+// TestANameWhoseKeyMayBeThereIsNotUsedAgain has the store refuse to delete the key of
+// a claim that was given up.
+func TestANameWhoseKeyMayBeThereIsNotUsedAgain(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := sessionOn(t.Context(), nil, sessionOptions{})
+		s.client.KV = refusing{}
+		for what, rev := range map[string]int64{"created": 5, "perhaps created": 0} {
+			c := s.claim(s.term, "lock/", "", "")
+			c.rev, c.uncertain = rev, rev == 0
+			c.abandon()
+			synctest.Wait()
+			next := s.claim(s.term, "lock/", "", "")
+			if next.key == c.key {
+				t.Errorf("%s: %s is used again", what, c.key)
+			}
+			next.vacate()
+		}
+	})
+}
+
+// refusing is a store that permits nothing.
+type refusing struct{ v3.KV }
+
+func (refusing) Get(context.Context, string, ...v3.OpOption) (*v3.GetResponse, error) {
+	return nil, rpctypes.ErrPermissionDenied
+}
+
+func (refusing) Txn(context.Context) v3.Txn { return refusingTxn{} }
+
+type refusingTxn struct{ v3.Txn }
+
+func (x refusingTxn) If(...v3.Cmp) v3.Txn { return x }
+
+func (x refusingTxn) Then(...v3.Op) v3.Txn { return x }
+
+func (refusingTxn) Commit() (*v3.TxnResponse, error) { return nil, rpctypes.ErrPermissionDenied }

@@ -125,7 +125,10 @@ func (c *claim) inBackground(withdraw func() error) {
 		defer halt()
 		err := withdraw()
 		close(w.withdrawn)
-		if err == nil && c.uncertain {
+		if err != nil {
+			return // the key may be there still, and its name stays taken
+		}
+		if c.uncertain {
 			c.lookOut(ctx, w)
 		}
 		c.vacate()
