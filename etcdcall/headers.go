@@ -10,16 +10,17 @@ import (
 )
 
 // The metadata of nearly all calls is the same: the version of the API, and that
-// a leader is required. These contexts hold it for all of them; it is shared and
-// must not be changed.
+// a leader is required. These contexts hold it for all of them. It is appended to
+// nothing, since gRPC goes through what was appended as a list, twice for each call,
+// and through the rest as a map.
 var (
-	ledHeaders = metadata.NewOutgoingContext(context.Background(), metadata.Pairs(
+	ledHeaders = metadata.AppendToOutgoingContext(context.Background(),
 		rpctypes.MetadataClientAPIVersionKey, version.APIVersion,
 		rpctypes.MetadataRequireLeaderKey, rpctypes.MetadataHasLeader,
-	))
-	plainHeaders = metadata.NewOutgoingContext(context.Background(), metadata.Pairs(
+	)
+	plainHeaders = metadata.AppendToOutgoingContext(context.Background(),
 		rpctypes.MetadataClientAPIVersionKey, version.APIVersion,
-	))
+	)
 )
 
 // headers returns the metadata of attempts whose calls bring none of their own.
