@@ -85,7 +85,7 @@ func BenchmarkCallsBesideClientv3(b *testing.B) {
 		{"GetLongDeadline/64", workload{get, 64, long}},
 	} {
 		b.Run(c.name, func(b *testing.B) { compare(b, c.load, besides) })
-		b.Run(c.name+"/clientv3BesideItself", func(b *testing.B) { compare(b, c.load, itself) })
+		b.Run("clientv3BesideItself/"+c.name, func(b *testing.B) { compare(b, c.load, itself) })
 	}
 }
 
