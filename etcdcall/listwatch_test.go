@@ -157,7 +157,8 @@ func TestALoopThatIsLeftLeavesTheRest(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s := &watchServer{rev: 10}
-		l := listOn(t, s, &pagedKV{answers: []any{page(1, 10, false, listed{"p/a", 5}, listed{"p/b", 6}, listed{"p/c", 7})}}, "p/", clientv3.WithPrefix())
+		kv := &pagedKV{answers: []any{page(1, 10, false, listed{"p/a", 5}, listed{"p/b", 6}, listed{"p/c", 7})}}
+		l := listOn(t, s, kv, "p/", clientv3.WithPrefix())
 		one := func() string {
 			for ev, err := range l.Events() {
 				if err != nil {
@@ -188,8 +189,18 @@ func TestALoopThatIsLeftLeavesTheRest(t *testing.T) {
 		if got := nextOf(t, l); !slices.Equal(got, []string{"put p/d watched"}) || l.Revision() != 13 {
 			t.Errorf("the rest is %q, up to %d", got, l.Revision())
 		}
-		s.tell(l.watch.sub, putOf("p/a", 14), putOf("p/b", 14))
-		one()
+		s.tell(l.watch.sub, putOf("p/a", 14))
+		if got := one(); got != "p/a" || l.Revision() != 14 {
+			t.Errorf("with nothing left, got %q up to %d", got, l.Revision())
+		}
+		if got := nextOf(t, l); len(got) > 0 || l.Revision() != 14 {
+			t.Errorf("the rest of nothing is %q, up to %d", got, l.Revision())
+		}
+		kv.answers = append(kv.answers, page(1, 20, false, listed{"p/a", 15}, listed{"p/e", 16}))
+		breakWatch(l, WatchCompacted)
+		if got := one(); got != "p/a" || l.Revision() != 14 {
+			t.Errorf("of another list, got %q up to %d, want p/a up to 14", got, l.Revision())
+		}
 		l.Stop()
 		if c, err := l.Next(t.Context()); !errors.Is(err, ErrStopped) {
 			t.Errorf("after it was stopped it told %v, %v", c, err)
