@@ -10,9 +10,7 @@ import (
 )
 
 // The metadata of nearly all calls is the same: the version of the API, and that
-// a leader is required. These contexts hold it for all of them. It is appended to
-// nothing, since gRPC goes through what was appended as a list, twice for each call,
-// and through the rest as a map.
+// a leader is required. These contexts hold it for all of them.
 var (
 	ledHeaders = metadata.AppendToOutgoingContext(context.Background(),
 		rpctypes.MetadataClientAPIVersionKey, version.APIVersion,
