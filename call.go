@@ -44,8 +44,10 @@ func (u *Unary[Req, Resp]) Call(ctx context.Context, req *Req, opts ...CallOptio
 	if u == nil || !u.bare || len(opts) != 0 || ctx == nil {
 		return u.callWith(ctx, req, opts)
 	}
-	if refused := admitFirst(ctx, &u.settings); refused != nil {
-		return nil, refused
+	if ctx.Err() != nil || u.settings.Throttle != nil {
+		if refused := admitFirst(ctx, &u.settings); refused != nil {
+			return nil, refused
+		}
 	}
 	began := u.settings.began()
 	resp, err := u.stub(firstContext(ctx), req, u.settings.GRPC...)
@@ -53,7 +55,7 @@ func (u *Unary[Req, Resp]) Call(ctx context.Context, req *Req, opts ...CallOptio
 		succeeded(u.settings.Throttle)
 		return resp, nil
 	}
-	return u.callAgain(ctx, req, resp, outcome{err: err, start: began})
+	return u.callAgain(ctx, req, resp, outcome{err: err, start: began.time()})
 }
 
 // callAgain goes on after the first attempt of a bare call has failed.

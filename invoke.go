@@ -58,13 +58,43 @@ func Do[T any](ctx context.Context, call func(context.Context) (T, error), opts 
 	}
 	var cs CallSettings
 	cs.apply(opts)
+	if !cs.bare() {
+		return do(ctx, call, cs)
+	}
+	if ctx.Err() != nil || cs.Throttle != nil {
+		if refused := admitFirst(ctx, &cs); refused != nil {
+			return result, refused
+		}
+	}
+	began := cs.began()
+	result, err := call(firstContext(ctx))
+	if err == nil {
+		succeeded(cs.Throttle)
+		return result, nil
+	}
+	return doAgain(ctx, call, cs, result, outcome{err: err, start: began.time()})
+}
+
+// do is Do for settings that are not bare. It is apart because here the result moves
+// to the heap.
+func do[T any](ctx context.Context, call func(context.Context) (T, error), cs CallSettings) (result T, err error) {
 	if cs.hedged() {
 		return result, errHedgeUnbound("Do")
 	}
-	err := invoke(ctx, cs, func(ctx context.Context, _ CallSettings) (err error) {
+	err = invokeRare(ctx, cs, func(ctx context.Context, _ CallSettings) (err error) {
 		result, err = call(ctx)
 		return err
 	})
+	return result, err
+}
+
+// doAgain goes on after the first attempt of a bare call has failed.
+func doAgain[T any](ctx context.Context, call func(context.Context) (T, error), cs CallSettings, result T, first outcome) (T, error) {
+	cs.Attempt = 1
+	err := retry(ctx, cs, func(ctx context.Context, _ CallSettings) (err error) {
+		result, err = call(ctx)
+		return err
+	}, first)
 	return result, err
 }
 
@@ -77,24 +107,41 @@ func invoke(ctx context.Context, cs CallSettings, call APICall) error {
 		return refused
 	}
 	cs.Attempt = 1
-	first := outcome{start: cs.began()}
-	if first.err = call(firstContext(ctx), cs); first.err == nil {
+	began := cs.began()
+	err := call(firstContext(ctx), cs)
+	if err == nil {
 		succeeded(cs.Throttle)
 		return nil
 	}
-	return retry(ctx, cs, call, first)
+	return retry(ctx, cs, call, outcome{err: err, start: began.time()})
 }
 
 // bare reports whether a call under cs needs no timer, and nobody to be told of
 // it, unless it fails.
 func (cs *CallSettings) bare() bool { return cs.Timeout == 0 && (cs.rare == nil || cs.rare.idle()) }
 
-// began returns the time, if the limits of a bare call are counted from its begin.
-func (cs *CallSettings) began() (now time.Time) {
+// instant is a reading of the monotonic clock alone, which costs half of what
+// [time.Now] does. It is 0 if it was not taken.
+type instant time.Duration
+
+// birth is what instants are counted from.
+var birth = time.Now()
+
+// began returns when a bare call begins, if its limits are counted from then.
+func (cs *CallSettings) began() (now instant) {
 	if cs.rare != nil && cs.rare.maxElapsed > 0 {
-		now = time.Now()
+		now = instant(time.Since(birth))
 	}
 	return now
+}
+
+// time returns the instant as a time, by the wall clock of now.
+func (i instant) time() time.Time {
+	if i == 0 {
+		return time.Time{}
+	}
+	now := time.Now()
+	return now.Add(time.Duration(i) - now.Sub(birth))
 }
 
 // invokeRare is invoke for settings that are not bare.
