@@ -65,9 +65,9 @@ func WithBackoff(bo reprise.Backoff) Option {
 // by default to [DefaultAttemptTimeout]: that is what a black-holed endpoint
 // costs such a call before it goes on to the next one. Raise it where single
 // reads take longer, such as ranges of very many keys. Zero and negative values
-// remove the bound. Where the call's context can neither be cancelled nor has a
-// deadline, an attempt may last up to a sixteenth longer. The server is told the deadline of the call alone, not that
-// of an attempt, whose end it learns by its cancellation.
+// remove the bound. An attempt may last up to a sixteenth longer. The server is told
+// the deadline of the call alone, not that of an attempt, whose end it learns by its
+// cancellation.
 //
 // Blind writes have no attempt timeout, since to cut one makes its outcome
 // unknown: they end by their context, or when keepalive finds the connection

@@ -3,42 +3,27 @@ package patience
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 )
 
-// Patience bounds attempts, all by the same time. They end in the order in which
-// they began, so that one timer and a list do for them what a deadline does with
-// a timer for each, and servers are not told a deadline that they would have to
-// set a timer for: together that takes more time than all else that a call adds
-// to one that succeeds. A server learns of the end of an attempt when the attempt
+// Patience bounds attempts, all by the same time. Those that begin at about the same
+// time are a cohort and end together, so that one timer serves many, and servers
+// are not told a deadline that they would have to set a timer for: together that takes
+// more time than all else that a call adds to one that succeeds. An attempt may last
+// up to a sixteenth longer than the limit. A server learns of its end when the attempt
 // is cancelled.
-//
-// An attempt whose context cannot end has no context of its own at all: it shares
-// one with those that began at about the same time, and may last up to a
-// sixteenth longer. That spares a cancellation for each attempt, which is what
-// such calls would notice.
 //
 // It is safe for concurrent use. A nil Patience bounds nothing.
 type Patience struct {
 	limit time.Duration
+	now   atomic.Pointer[cohort] // of the attempts that begin now, if there is one
 
-	mu          sync.Mutex
-	first, last *Attempt
-	timer       *time.Timer
-	set         bool // the timer will look at the list
-	gone        bool // since Exhaust
-	common      atomic.Pointer[common]
-}
-
-// Attempt is an attempt under way. Its fields belong to the lock of its Patience.
-type Attempt struct {
-	until      time.Time
-	cancel     context.CancelFunc
-	prev, next *Attempt
-	over       bool
-	shared     shared
+	mu   sync.Mutex
+	live []*cohort // those whose time is not over
+	gone bool      // since Exhaust
 }
 
 // New returns one that ends attempts after limit, or nil if that is not positive.
@@ -52,105 +37,72 @@ func New(limit time.Duration) *Patience {
 // Limit is how long an attempt may take.
 func (p *Patience) Limit() time.Duration { return p.limit }
 
-// Begin returns the context of an attempt that begins now. Its End must follow.
-func (p *Patience) Begin(ctx context.Context, b *Attempt) context.Context {
+// Begin returns the context of an attempt that begins now: a, unless p is nil. Its
+// End must follow.
+func (p *Patience) Begin(ctx context.Context, a *Attempt) context.Context {
 	if p == nil {
 		return ctx
 	}
-	if ctx.Done() == nil {
-		b.shared = shared{ctx, p.current()}
-		return &b.shared
-	}
-	ctx, b.cancel = context.WithCancel(ctx)
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.gone {
-		b.cancel()
-	}
-	b.until = time.Now().Add(p.limit)
-	if b.prev = p.last; b.prev != nil {
-		b.prev.next = b
-	} else {
-		p.first = b
-	}
-	p.last = b
-	if !p.set && !p.gone {
-		p.setTimer(p.limit)
-	}
-	return ctx
+	a.call, a.cohort, a.endless = ctx, p.current(), ctx.Done() == nil
+	return a
 }
 
 // End ends the attempt, and reports whether it was cancelled for taking too long.
-func (p *Patience) End(b *Attempt) bool {
-	if p == nil {
-		return false
-	}
-	if b.shared.end != nil {
-		return b.shared.end.over.Load()
-	}
-	p.mu.Lock()
-	over := b.over
-	if !over {
-		p.remove(b)
-	}
-	p.mu.Unlock()
-	b.cancel()
-	return over
-}
+func (p *Patience) End(a *Attempt) bool { return p != nil && a.end() }
 
 // Exhaust cancels all attempts, those that are under way and those to come.
 // Their time is not up. No timer is left, which would otherwise run on for the
 // time of an attempt, so one that serves few attempts should end so.
 func (p *Patience) Exhaust() {
 	p.mu.Lock()
-	defer p.mu.Unlock()
 	p.gone = true
-	for b := p.first; b != nil; b = b.next {
-		b.cancel()
+	live := p.live
+	p.live = nil
+	for _, c := range live {
+		c.timer.Stop()
 	}
-	if p.set {
-		p.timer.Stop()
-	}
-	if c := p.common.Load(); c != nil {
-		c.exhaust()
-	}
-}
-
-func (p *Patience) remove(b *Attempt) {
-	if b.prev != nil {
-		b.prev.next = b.next
-	} else {
-		p.first = b.next
-	}
-	if b.next != nil {
-		b.next.prev = b.prev
-	} else {
-		p.last = b.prev
-	}
-	b.prev, b.next = nil, nil
-}
-
-func (p *Patience) setTimer(d time.Duration) {
-	p.set = true
-	if p.timer == nil {
-		p.timer = time.AfterFunc(d, p.look)
-	} else {
-		p.timer.Reset(d)
+	p.mu.Unlock()
+	for _, c := range live {
+		c.close(false)
 	}
 }
 
-// look ends the attempts that are overdue, and looks again when the next will be,
-// if there is one.
-func (p *Patience) look() {
+// current returns the cohort of an attempt that begins now.
+func (p *Patience) current() *cohort {
+	if c := p.now.Load(); c != nil {
+		return c
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	now := time.Now()
-	for b := p.first; b != nil && !now.Before(b.until); b = p.first {
-		p.remove(b)
-		b.over = true
-		b.cancel()
+	if c := p.now.Load(); c != nil {
+		return c
 	}
-	if p.set = p.first != nil && !p.gone; p.set {
-		p.setTimer(p.first.until.Sub(now))
+	c := newCohort()
+	if p.gone {
+		c.close(false)
+	} else {
+		p.live = append(p.live, c)
+		c.timer = time.AfterFunc(p.limit/16, func() { p.age(c) })
 	}
+	p.now.Store(c)
+	return c
+}
+
+// age takes c to its next stage: no more attempts join it, and after the time of an
+// attempt those that it has are overdue.
+func (p *Patience) age(c *cohort) {
+	p.mu.Lock()
+	if p.gone {
+		p.mu.Unlock()
+		return
+	}
+	if p.now.CompareAndSwap(c, nil) {
+		c.timer.Reset(p.limit)
+		p.mu.Unlock()
+		c.retire()
+		return
+	}
+	p.live = slices.DeleteFunc(p.live, func(l *cohort) bool { return l == c })
+	p.mu.Unlock()
+	c.close(true)
 }
