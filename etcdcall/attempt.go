@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/reprise-go/reprise/etcdcall/internal/patience"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -48,6 +49,7 @@ type attempt struct {
 	bounded   patience.Attempt // by patience
 
 	server   peer.Peer     // see serverOf
+	fresh    bool          // recordAttempt has not seen it; see untouched
 	sent     bool          // as far as recordAttempt has seen
 	answered bool          // with success
 	failed   *attemptError // what the attempt is known for; nil after a success
@@ -55,27 +57,44 @@ type attempt struct {
 
 type attemptKey struct{}
 
+// Deadline implements context.Context. It is the call's: the time that an attempt may
+// take is nothing that servers are told.
+func (a *attempt) Deadline() (time.Time, bool) { return a.call.Deadline() }
+
 // Value answers for the record and its metadata, and leaves all else to the
 // parent.
 func (a *attempt) Value(key any) any {
 	if _, ok := key.(attemptKey); ok {
 		return a
 	}
-	if value := a.Context.Value(key); value != nil || a.headers == nil {
-		return value
+	if a.headers != nil && !patience.IsCancelKey(key) {
+		if value := a.headers.Value(key); value != nil {
+			return value
+		}
 	}
-	return a.headers.Value(key)
+	return a.Context.Value(key)
 }
 
-// attemptNeeds are what the attempts of a method are made with.
+// AfterFunc passes what package context asks on to the attempt's own bound.
+func (a *attempt) AfterFunc(f func()) (stop func() bool) {
+	if bounded, ok := a.Context.(*patience.Attempt); ok {
+		return bounded.AfterFunc(f)
+	}
+	return context.AfterFunc(a.Context, f)
+}
+
+// attemptNeeds are what the attempts of a method are made with. They reach
+// recordingConn among the options of the call.
 type attemptNeeds struct {
+	grpc.EmptyCallOption
+
 	leader   bool            // servers are to refuse them while they know of no leader
 	headers  context.Context // the metadata of most attempts; nil if each makes its own
 	patience *patience.Patience
 }
 
 // begin begins an attempt and returns its context. Its end must follow.
-func (n attemptNeeds) begin(ctx context.Context) *attempt {
+func (n *attemptNeeds) begin(ctx context.Context) *attempt {
 	a := &attempt{call: ctx, leader: n.leader, patience: n.patience, tokenTime: tokenClock.Load()}
 	if n.headers != nil && !hasHeaders(ctx) {
 		a.headers, a.leader = n.headers, false
@@ -92,6 +111,11 @@ func (a *attempt) end(err error) error {
 	if err == nil {
 		return nil
 	}
+	return a.knownFor(err, over)
+}
+
+// knownFor is end for an attempt that failed; over says that it took too long.
+func (a *attempt) knownFor(err error, over bool) error {
 	if a.failed == nil && a.answered {
 		return rejected(err)
 	}
@@ -124,6 +148,9 @@ func rejected(err error) error {
 // known of the attempt with its error, and leaves it in the record that the
 // bound calls of this package put into the context.
 func recordAttempt(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoker grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+	if record, ok := ctx.(*attempt); ok && !record.leader && record.untouched(opts) {
+		return record.send(method, req, reply, cc, invoker, opts)
+	}
 	if method == probeMethod {
 		return answerProbe(ctx)
 	}
@@ -133,6 +160,9 @@ func recordAttempt(ctx context.Context, method string, req, reply any, cc *grpc.
 	}
 	if record != nil && record.leader {
 		ctx = metadata.AppendToOutgoingContext(ctx, rpctypes.MetadataRequireLeaderKey, rpctypes.MetadataHasLeader)
+	}
+	if record != nil {
+		record.fresh = false
 	}
 	server, opts := serverOf(record, opts)
 	err := invoker(ctx, method, req, reply, cc, opts...)
@@ -145,6 +175,42 @@ func recordAttempt(ctx context.Context, method string, req, reply any, cc *grpc.
 	}
 	failed := &attemptError{raw: err, sent: server.Addr != nil && !oversized(err, req, opts)}
 	record.returned(failed, failed.sent)
+	return failed
+}
+
+// untouched reports whether recordAttempt, to which the attempt has come as the
+// context, sees it for the first time, and with the options that recordingConn made.
+func (a *attempt) untouched(opts []grpc.CallOption) bool {
+	if !a.fresh || len(opts) == 0 {
+		return false
+	}
+	last, ok := opts[len(opts)-1].(grpc.PeerCallOption)
+	return ok && last.PeerAddr == &a.server
+}
+
+// send is what recordAttempt does with an attempt that is untouched: no interceptor
+// above has changed anything.
+// What gRPC does with the context then is to derive its own, once the addresses of the
+// servers are known, which clientv3 has from its configuration.
+func (a *attempt) send(method string, req, reply any, cc *grpc.ClientConn, invoker grpc.UnaryInvoker, opts []grpc.CallOption) error {
+	a.fresh = false
+	if bounded, ok := a.Context.(*patience.Attempt); ok {
+		bounded.Direct()
+	}
+	err := invoker(a, method, req, reply, cc, opts...)
+	if err == nil {
+		a.sent, a.answered = true, true
+		return nil
+	}
+	return a.sentInVain(err, req, opts)
+}
+
+func (a *attempt) sentInVain(err error, req any, opts []grpc.CallOption) error {
+	if _, ok := errors.AsType[*attemptError](err); ok {
+		return err // the options stand twice on this connection
+	}
+	failed := &attemptError{raw: err, sent: a.server.Addr != nil && !oversized(err, req, opts)}
+	a.returned(failed, failed.sent)
 	return failed
 }
 
@@ -210,21 +276,25 @@ func oversized(err error, req any, opts []grpc.CallOption) bool {
 	return false
 }
 
-// recordingConn makes each unary call under a record of its own.
-type recordingConn struct {
-	grpc.ClientConnInterface
-	needs map[string]attemptNeeds // by method
-}
+// recordingConn makes each unary call under a record of its own. The last option of
+// each must be its attemptNeeds.
+type recordingConn struct{ grpc.ClientConnInterface }
 
 // Invoke implements grpc.ClientConnInterface.
-func (c recordingConn) Invoke(ctx context.Context, method string, args, reply any, opts ...grpc.CallOption) error {
-	a := c.needs[method].begin(ctx)
+func (c *recordingConn) Invoke(ctx context.Context, method string, args, reply any, opts ...grpc.CallOption) error {
+	last := len(opts) - 1
+	a := opts[last].(*attemptNeeds).begin(ctx) //nolint:forcetypeassert // newService puts it there
+	if _, added := opts[0].(grpc.StaticMethodCallOption); !added {
+		opts = slices.Clone(opts) // the stub has not, and they are those of other calls too
+	}
+	opts[last] = grpc.Peer(&a.server)
+	a.fresh = true
 	return a.end(c.ClientConnInterface.Invoke(a, method, args, reply, opts...))
 }
 
 // recorded makes one attempt by stub under a record of its own, for stubs whose
 // connection does not do it.
-func recorded[Req, Resp any](stub unaryStub[Req, Resp], needs attemptNeeds) unaryStub[Req, Resp] {
+func recorded[Req, Resp any](stub unaryStub[Req, Resp], needs *attemptNeeds) unaryStub[Req, Resp] {
 	return func(ctx context.Context, req *Req, opts ...grpc.CallOption) (*Resp, error) {
 		a := needs.begin(ctx)
 		resp, err := stub(a, req, opts...)

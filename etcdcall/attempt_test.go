@@ -4,14 +4,21 @@ import (
 	"context"
 	"errors"
 	"net"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 
+	"github.com/reprise-go/reprise/etcdcall/internal/patience"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
 )
 
@@ -46,37 +53,216 @@ func TestOfWhatAnInterceptorSendsAgainTheFirstDoubtStays(t *testing.T) {
 		"answered, refused":           {parts: []part{answered, refused}, want: Unknown},
 		"answered, refused, not sent": {parts: []part{answered, refused, unsent}, want: Unknown},
 	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			a := attemptNeeds{}.begin(t.Context())
-			var last error
-			for _, p := range c.parts {
-				last = recordAttempt(a, pb.KV_Put_FullMethodName, &pb.PutRequest{}, &pb.PutResponse{}, nil,
+		for what, change := range changes {
+			t.Run(name+"/"+what, func(t *testing.T) {
+				t.Parallel()
+				conn := connFunc(func(ctx context.Context, opts []grpc.CallOption) (last error) {
+					for i, p := range c.parts {
+						ctx, opts := change(i, ctx, opts)
+						last = recordAttempt(ctx, pb.KV_Put_FullMethodName, &pb.PutRequest{}, &pb.PutResponse{}, nil,
+							func(_ context.Context, _ string, _, _ any, _ *grpc.ClientConn, opts ...grpc.CallOption) error {
+								if p.sent {
+									note(opts)
+								}
+								return p.err
+							}, opts...)
+					}
+					return last
+				})
+				err := (&recordingConn{conn}).Invoke(t.Context(), pb.KV_Put_FullMethodName, nil, nil, grpc.StaticMethod(), new(attemptNeeds))
+				if got := OutcomeOf(err); got != c.want {
+					t.Errorf("the outcome is %v, want %v: %v", got, c.want, err)
+				}
+				if want := c.parts[len(c.parts)-1].err.Error(); !strings.Contains(err.Error(), want) {
+					t.Errorf("%q does not say %q", err, want)
+				}
+				if c.want == Unknown && classify(err).write == retry {
+					t.Errorf("a write would be sent again after: %v", err)
+				}
+			})
+		}
+	}
+}
+
+// changes are what an interceptor above may change in the part i of an attempt.
+var changes = map[string]func(i int, ctx context.Context, opts []grpc.CallOption) (context.Context, []grpc.CallOption){
+	"as it is": func(_ int, ctx context.Context, opts []grpc.CallOption) (context.Context, []grpc.CallOption) {
+		return ctx, opts
+	},
+	"another context": func(_ int, ctx context.Context, opts []grpc.CallOption) (context.Context, []grpc.CallOption) {
+		return wrapped(ctx), opts
+	},
+	"another context first": func(i int, ctx context.Context, opts []grpc.CallOption) (context.Context, []grpc.CallOption) {
+		if i == 0 {
+			ctx = wrapped(ctx)
+		}
+		return ctx, opts
+	},
+	"no options": func(_ int, ctx context.Context, _ []grpc.CallOption) (context.Context, []grpc.CallOption) {
+		return ctx, nil
+	},
+	"more options": func(_ int, ctx context.Context, opts []grpc.CallOption) (context.Context, []grpc.CallOption) {
+		return ctx, append(slices.Clip(opts), grpc.Peer(new(peer.Peer)), grpc.WaitForReady(true))
+	},
+	"other options first": func(i int, ctx context.Context, opts []grpc.CallOption) (context.Context, []grpc.CallOption) {
+		if i == 0 {
+			opts = []grpc.CallOption{grpc.Peer(new(peer.Peer))}
+		}
+		return ctx, opts
+	},
+}
+
+func wrapped(ctx context.Context) context.Context {
+	return metadata.AppendToOutgoingContext(ctx, "own", "1")
+}
+
+// connFunc is a connection with what makes of a call and its options an answer.
+type connFunc func(ctx context.Context, opts []grpc.CallOption) error
+
+// Invoke implements grpc.ClientConnInterface.
+func (f connFunc) Invoke(ctx context.Context, _ string, _, _ any, opts ...grpc.CallOption) error {
+	return f(ctx, opts)
+}
+
+// NewStream implements grpc.ClientConnInterface.
+func (f connFunc) NewStream(ctx context.Context, _ *grpc.StreamDesc, _ string, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+	return nil, f(ctx, opts)
+}
+
+// What was refused, sent again, and then succeeded, but not for an interceptor above,
+// is not known as refused.
+func TestAnAnswerToWhatWasSentAgainAndRejectedIsNoRefusal(t *testing.T) {
+	t.Parallel()
+	rejected := status.Error(codes.Internal, "rejected")
+	for what, change := range changes {
+		conn := connFunc(func(ctx context.Context, opts []grpc.CallOption) error {
+			for i, answer := range []error{rpctypes.ErrGRPCNoLeader, nil} {
+				ctx, opts := change(i, ctx, opts)
+				_ = recordAttempt(ctx, pb.KV_Put_FullMethodName, &pb.PutRequest{}, &pb.PutResponse{}, nil,
 					func(_ context.Context, _ string, _, _ any, _ *grpc.ClientConn, opts ...grpc.CallOption) error {
-						if p.sent {
-							note(opts)
-						}
-						return p.err
-					})
+						note(opts)
+						return answer
+					}, opts...)
 			}
-			err := a.end(last)
-			if got := OutcomeOf(err); got != c.want {
-				t.Errorf("the outcome is %v, want %v: %v", got, c.want, err)
-			}
-			if want := c.parts[len(c.parts)-1].err.Error(); !strings.Contains(err.Error(), want) {
-				t.Errorf("%q does not say %q", err, want)
-			}
-			if c.want == Unknown && classify(err).write == retry {
-				t.Errorf("a write would be sent again after: %v", err)
-			}
+			return rejected
 		})
+		err := (&recordingConn{conn}).Invoke(t.Context(), pb.KV_Put_FullMethodName, nil, nil, grpc.StaticMethod(), new(attemptNeeds))
+		if !errors.Is(err, rejected) || OutcomeOf(err) != Unknown {
+			t.Errorf("%s: outcome %v of %v", what, OutcomeOf(err), err)
+		}
+	}
+}
+
+// Options that several calls share are not written to.
+func TestOptionsThatTheStubDoesNotCopyStayAsTheyAre(t *testing.T) {
+	t.Parallel()
+	for _, shared := range [][]grpc.CallOption{
+		{new(attemptNeeds)},
+		{grpc.WaitForReady(true), new(attemptNeeds)},
+	} {
+		before := slices.Clone(shared)
+		conn := connFunc(func(ctx context.Context, opts []grpc.CallOption) error {
+			return recordAttempt(ctx, pb.KV_Put_FullMethodName, nil, nil, nil,
+				func(_ context.Context, _ string, _, _ any, _ *grpc.ClientConn, opts ...grpc.CallOption) error {
+					note(opts)
+					return status.Error(codes.Unavailable, "lost")
+				}, opts...)
+		})
+		var calls sync.WaitGroup
+		for range 4 {
+			calls.Go(func() {
+				err := (&recordingConn{conn}).Invoke(t.Context(), pb.KV_Put_FullMethodName, nil, nil, shared...)
+				if OutcomeOf(err) != Unknown {
+					t.Errorf("outcome %v of %v", OutcomeOf(err), err)
+				}
+			})
+		}
+		calls.Wait()
+		if !slices.Equal(shared, before) {
+			t.Errorf("%v has become %v", before, shared)
+		}
+	}
+}
+
+// An attempt that has to ask for a leader itself does so, though nothing stands between
+// it and its connection.
+func TestAnAttemptWithoutHeadersAsksForALeader(t *testing.T) {
+	t.Parallel()
+	for _, leader := range []bool{true, false} {
+		conn := connFunc(func(ctx context.Context, opts []grpc.CallOption) error {
+			return recordAttempt(ctx, pb.KV_Range_FullMethodName, nil, nil, nil,
+				func(ctx context.Context, _ string, _, _ any, _ *grpc.ClientConn, _ ...grpc.CallOption) error {
+					md, _ := metadata.FromOutgoingContext(ctx)
+					if asked := len(md.Get(rpctypes.MetadataRequireLeaderKey)) > 0; asked != leader {
+						t.Errorf("leader required: %v, want %v", asked, leader)
+					}
+					return nil
+				}, opts...)
+		})
+		err := (&recordingConn{conn}).Invoke(t.Context(), pb.KV_Range_FullMethodName, nil, nil, grpc.StaticMethod(), &attemptNeeds{leader: leader})
+		if err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// What is derived from an attempt ends with its call, of whatever kind its context is.
+func TestWhatIsDerivedFromAnAttemptEndsWithTheCall(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		for _, bounds := range []*patience.Patience{nil, patience.New(time.Hour)} {
+			for _, foreign := range []bool{false, true} {
+				call, cancel := context.WithCancel(t.Context())
+				if ctx := call; foreign {
+					call = foreignContext{ctx, make(chan struct{})}
+					context.AfterFunc(ctx, func() { close(call.(foreignContext).done) })
+				}
+				a := (&attemptNeeds{headers: plainHeaders, patience: bounds}).begin(call)
+				derived, end := context.WithCancel(a)
+				var told, stopped bool
+				context.AfterFunc(a, func() { told = true })
+				stop := context.AfterFunc(a, func() { stopped = true })
+				if !stop() || derived.Err() != nil {
+					t.Errorf("bounded %v, foreign %v: over before the call is: %v", bounds != nil, foreign, derived.Err())
+				}
+				cancel()
+				synctest.Wait()
+				if derived.Err() == nil || !told || stopped {
+					t.Errorf("bounded %v, foreign %v: derived %v, told %v, told who has left %v", bounds != nil, foreign, derived.Err(), told, stopped)
+				}
+				end()
+				_ = a.end(nil)
+			}
+		}
+	})
+}
+
+// foreignContext is one that package context does not know how to add to.
+type foreignContext struct {
+	context.Context
+	done chan struct{}
+}
+
+// Done implements context.Context.
+func (f foreignContext) Done() <-chan struct{} { return f.done }
+
+// A connection that has DialOptions of its own records what one without has.
+func TestOptionsThatStandTwiceRecordOnce(t *testing.T) {
+	t.Parallel()
+	refused := rpctypes.ErrGRPCNoSpace
+	s := startScripted(t, func(context.Context, string, int, any) (any, error) { return nil, refused })
+	_, want := s.client(t).Put(within5s(t), "key", "value")
+	cli := newClient(t, clientv3.Config{Endpoints: []string{s.addr}, DialOptions: DialOptions()})
+	_, err := cli.Put(within5s(t), "key", "value")
+	if err == nil || want == nil || err.Error() != want.Error() || OutcomeOf(err) != OutcomeOf(want) {
+		t.Errorf("%v: %v, want %v: %v", OutcomeOf(err), err, OutcomeOf(want), want)
 	}
 }
 
 // What succeeded, but not for an interceptor above, is not known as refused.
 func TestAnAnswerThatAnInterceptorRejectsIsNoRefusal(t *testing.T) {
 	t.Parallel()
-	a := attemptNeeds{}.begin(t.Context())
+	a := new(attemptNeeds).begin(t.Context())
 	for _, sent := range []error{status.Error(codes.Unavailable, "lost"), nil} {
 		_ = recordAttempt(a, pb.KV_Put_FullMethodName, &pb.PutRequest{}, &pb.PutResponse{}, nil,
 			func(context.Context, string, any, any, *grpc.ClientConn, ...grpc.CallOption) error { return sent })

@@ -42,6 +42,9 @@ func hasHeaders(ctx context.Context) bool {
 // interceptor of unary calls, in whose place it tells servers the version of the
 // API.
 func recordVersioned(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoker grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+	if record, ok := ctx.(*attempt); ok && record.headers != nil && record.untouched(opts) {
+		return record.send(method, req, reply, cc, invoker, opts)
+	}
 	if record, _ := ctx.Value(attemptKey{}).(*attempt); record == nil || record.headers == nil {
 		md, ok := metadata.FromOutgoingContext(ctx)
 		if !ok {

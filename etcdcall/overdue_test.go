@@ -64,7 +64,7 @@ func TestAnAttemptThatTookTooLongSaysSo(t *testing.T) {
 				if c.parent > 0 {
 					time.AfterFunc(c.parent, cancel)
 				}
-				needs := attemptNeeds{patience: patience.New(2 * time.Second)}
+				needs := &attemptNeeds{patience: patience.New(2 * time.Second)}
 				a := needs.begin(ctx)
 				err := a.end(c.attempt(a, a))
 				timeout, ok := errors.AsType[*reprise.AttemptTimeoutError](err)
@@ -84,12 +84,13 @@ func TestPatienceThatIsSwitchedOffBoundsNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := &policy{settings: newSettings([]Option{WithAttemptTimeout(-1)}), cli: &clientv3.Client{}}
 		p.patience = patience.New(p.attemptTimeout)
-		for name, n := range p.needsOf(kind{txn: read}, true) {
-			if n.patience != nil {
+		for name, m := range methods {
+			if n := p.needsOf(kind{txn: read}, m, true); n.patience != nil {
 				t.Errorf("%s is bounded", name)
 			}
 		}
-		a := attemptNeeds{patience: p.patience}.begin(t.Context())
+		needs := &attemptNeeds{patience: p.patience}
+		a := needs.begin(t.Context())
 		time.Sleep(time.Hour)
 		if err := a.end(a.Err()); err != nil {
 			t.Error(err)
@@ -101,14 +102,13 @@ func TestOnlyAttemptsThatMayBeRepeatedAreBounded(t *testing.T) {
 	t.Parallel()
 	p := &policy{settings: newSettings(nil), patience: patience.New(time.Second), cli: &clientv3.Client{}}
 	for _, k := range []kind{{txn: read}, {txn: blindWrite}, {txn: guardedWrite}} {
-		short, long := p.needsOf(k, false), p.needsOf(k, true)
 		for name, m := range methods {
 			c := k.classOf(m)
 			want := (c == read || c == idempotentWrite || c == guardedWrite) && !m.unhurried
-			if got := long[name].patience != nil; got != want {
+			if got := p.needsOf(k, m, true).patience != nil; got != want {
 				t.Errorf("%s, a %v: bounded %v, want %v", name, c, got, want)
 			}
-			if short[name].patience != nil {
+			if p.needsOf(k, m, false).patience != nil {
 				t.Errorf("%s is bounded twice", name)
 			}
 		}

@@ -86,47 +86,50 @@ func bindOptions[Req, Resp any](p *policy, opts []reprise.CallOption, method str
 }
 
 // needs says what attempts are made with that nothing bounds but the call options.
-func (p *policy) needs(leader bool) attemptNeeds {
+func (p *policy) needs(leader bool) *attemptNeeds {
 	leader = leader && !p.anyLeader
-	return attemptNeeds{leader: leader, headers: p.headers(leader)}
+	return &attemptNeeds{leader: leader, headers: p.headers(leader)}
 }
 
 // call makes the call and returns what it ended with.
 func (b *bound[Req, Resp]) call(ctx context.Context, req *Req, opts ...reprise.CallOption) (*Resp, error) {
-	resp, err := b.callWithin(ctx, req, opts)
+	resp, err := b.within(ctx)(ctx, req, opts...)
 	if err == nil {
 		b.policy.overload.Done(false)
 	}
 	return resp, err
 }
 
-func (b *bound[Req, Resp]) callWithin(ctx context.Context, req *Req, opts []reprise.CallOption) (*Resp, error) {
+// within returns the call that is bound for the time that ctx leaves.
+func (b *bound[Req, Resp]) within(ctx context.Context) unaryCall[Req, Resp] {
 	if ctx == nil {
-		return b.long(ctx, req, opts...)
+		return b.long
 	}
 	deadline, ok := ctx.Deadline()
 	switch {
 	case !ok:
-		return b.endless(ctx, req, opts...)
+		return b.endless
 	case time.Until(deadline) <= b.policy.attemptTimeout:
-		return b.short(ctx, req, opts...)
+		return b.short
 	default:
-		return b.long(ctx, req, opts...)
+		return b.long
 	}
 }
 
 // do makes the call and returns what the caller gets.
 func (b *bound[Req, Resp]) do(ctx context.Context, req *Req) (*Resp, error) {
-	switch b.class {
-	case idempotentWrite:
+	if b.class == idempotentWrite {
 		return b.twice(ctx, req, nil)
-	case blindWrite:
-		resp, err := b.call(ctx, req)
-		return resp, writeError(b.method, err)
-	default:
-		resp, err := b.call(ctx, req)
-		return resp, readError(err)
 	}
+	resp, err := b.call(ctx, req)
+	switch {
+	case err == nil:
+	case b.class == blindWrite:
+		err = writeError(b.method, err)
+	default:
+		err = readError(err)
+	}
+	return resp, err
 }
 
 // options are the call options for methods of class c.

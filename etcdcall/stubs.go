@@ -29,17 +29,22 @@ type kind struct {
 
 // newService makes the clients of a service over conn.
 func newService[C any](p *policy, conn grpc.ClientConnInterface, k kind, client func(grpc.ClientConnInterface, optionsOf) C) service[C] {
-	short := recordingConn{ClientConnInterface: conn, needs: p.needsOf(k, false)}
-	long := recordingConn{ClientConnInterface: conn, needs: p.needsOf(k, true)}
-	untimed := func(name string) []reprise.CallOption { return p.untimed(k.classOf(methods[name])) }
+	conn = &recordingConn{conn}
+	short := func(name string) []reprise.CallOption { return p.recorded(k, methods[name], false) }
+	long := func(name string) []reprise.CallOption { return p.recorded(k, methods[name], true) }
 	return service[C]{
 		policy: p,
-		short:  client(short, untimed),
-		long:   client(long, untimed),
-		endless: client(long, func(name string) []reprise.CallOption {
-			return append(untimed(name), reprise.WithMaxElapsed(p.maxElapsed))
+		short:  client(conn, short),
+		long:   client(conn, long),
+		endless: client(conn, func(name string) []reprise.CallOption {
+			return append(long(name), reprise.WithMaxElapsed(p.maxElapsed))
 		}),
 	}
+}
+
+// recorded are the call options for a method by way of a recordingConn.
+func (p *policy) recorded(k kind, m *method, long bool) []reprise.CallOption {
+	return append(p.untimed(k.classOf(m)), reprise.WithGRPCOptions(p.needsOf(k, m, long)))
 }
 
 // classOf returns the class of a method of a service of this kind.
@@ -50,18 +55,14 @@ func (k kind) classOf(m *method) class {
 	return m.class
 }
 
-// needsOf says what the attempts of each method are made with, in calls that may
-// last longer than an attempt or not.
-func (p *policy) needsOf(k kind, long bool) map[string]attemptNeeds {
-	needs := make(map[string]attemptNeeds, len(methods))
-	for name, m := range methods {
-		n := p.needs(!k.local && m.leader != leaderNever)
-		if long && !m.unhurried && k.classOf(m).bounded() {
-			n.patience = p.patience
-		}
-		needs[name] = n
+// needsOf says what the attempts of a method are made with, in calls that may last
+// longer than an attempt or not.
+func (p *policy) needsOf(k kind, m *method, long bool) *attemptNeeds {
+	n := p.needs(!k.local && m.leader != leaderNever)
+	if long && !m.unhurried && k.classOf(m).bounded() {
+		n.patience = p.patience
 	}
-	return needs
+	return n
 }
 
 // bindMethod binds an RPC as methodTable says.
