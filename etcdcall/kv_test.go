@@ -15,6 +15,8 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
 )
 
 // kvWrites are the methods of KV that change the store, each with its call.
@@ -323,5 +325,53 @@ func TestOnlyCallsThatNeedALeaderAskForOne(t *testing.T) {
 		if asked(t, off, w.call) {
 			t.Errorf("%s asks for a leader though that is off", w.name)
 		}
+	}
+}
+
+func TestComparisonsAreCopiedWhole(t *testing.T) {
+	t.Parallel()
+	kinds := new(pb.Compare).ProtoReflect().Descriptor().Oneofs().Get(0).Fields()
+	for i := range kinds.Len() {
+		want := &pb.Compare{Result: pb.Compare_LESS, Target: pb.Compare_MOD, Key: []byte("a"), RangeEnd: []byte("b")}
+		value := protoreflect.ValueOfInt64(7)
+		if kinds.Get(i).Kind() == protoreflect.BytesKind {
+			value = protoreflect.ValueOfBytes([]byte("v"))
+		}
+		want.ProtoReflect().Set(kinds.Get(i), value)
+		before := proto.Clone(want)
+		got := copied(want)
+		if !proto.Equal(got, want) {
+			t.Errorf("%v became %v", want, got)
+		}
+		for _, b := range [][]byte{got.Key, got.RangeEnd, got.GetValue()} {
+			clear(b)
+		}
+		got.ProtoReflect().Clear(kinds.Get(i))
+		if !proto.Equal(want, before) {
+			t.Errorf("%v changed with its copy to %v", before, want)
+		}
+	}
+}
+
+// TestAComparisonIsThatOfWhenItWasGiven changes one after it was given to a
+// transaction.
+func TestAComparisonIsThatOfWhenItWasGiven(t *testing.T) {
+	t.Parallel()
+	asked := make(chan *pb.TxnRequest, 1)
+	s := startScripted(t, func(_ context.Context, method string, _ int, req any) (any, error) {
+		asked <- req.(*pb.TxnRequest)
+		return success(method), nil
+	})
+	cli := newClient(t, clientv3.Config{Endpoints: []string{s.addr}})
+	cmp := clientv3.Compare(clientv3.Version("key"), "=", 3)
+	txn := cli.Txn(within5s(t)).If(cmp).Then(clientv3.OpPut("key", "value"))
+	cmp.GetCompare().Key[0] = 'x'
+	cmp.GetCompare().GetTargetUnion().(*pb.Compare_Version).Version = 4
+	if _, err := txn.Commit(); err != nil {
+		t.Fatal(err)
+	}
+	got := (<-asked).Compare
+	if len(got) != 1 || string(got[0].Key) != "key" || got[0].GetVersion() != 3 {
+		t.Errorf("asked for %v", got)
 	}
 }
