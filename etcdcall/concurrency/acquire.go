@@ -44,7 +44,7 @@ func (c *claim) acquire(ctx context.Context, value string, busy *atomic.Bool) er
 func (c *claim) tryAcquire(ctx context.Context) error {
 	bound, release := c.term.bound(ctx)
 	defer release()
-	found, err := c.enter(bound, "", true, nobody(c.rivals))
+	found, err := c.enter(bound, "", true, c.alone())
 	switch {
 	case err != nil:
 		c.abandon()
@@ -68,12 +68,12 @@ func (c *claim) tryAcquire(ctx context.Context) error {
 // before it. To read who that is would cost the server a tenth of the whole. The
 // answer that somebody is costs one more round trip, unless onlyIf says the same.
 func (c *claim) enter(ctx context.Context, value string, calm bool, onlyIf ...v3.Cmp) (place, error) {
-	put := v3.OpPut(c.key, value, v3.WithLease(c.term.lease))
+	put := c.create(value)
 	var asked time.Time
 	resp, err := repeatable(ctx, c.term.attempts, func(ctx context.Context) (*v3.TxnResponse, error) {
 		if calm {
 			calm = false
-			resp, err := c.note(c.client().Txn(ctx).If(nobody(c.rivals)).Then(put).Commit())
+			resp, err := c.note(c.client().Txn(ctx).If(c.alone()).Then(put).Commit())
 			if err != nil || resp.Succeeded || len(onlyIf) > 0 {
 				return resp, err
 			}

@@ -3,6 +3,7 @@ package concurrency
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 )
 
 // bound is a context that ends with a call's or with the term, whichever is
@@ -13,10 +14,11 @@ type bound struct {
 	context.Context // the call's
 	term            *term
 
-	mu       sync.Mutex
-	both     context.Context // nil until somebody waits
-	end      context.CancelFunc
-	released bool
+	both     atomic.Pointer[context.Context] // nil until somebody waits
+	released atomic.Bool
+
+	mu  sync.Mutex // of the making of both
+	end context.CancelFunc
 }
 
 // bound returns a context that ends with ctx or with the term, and a function
@@ -38,13 +40,11 @@ func (b *bound) Value(key any) any { return b.current().Value(key) }
 // current returns the context that knows how b stands: the call's, until somebody
 // waits or another end than the call's has come.
 func (b *bound) current() context.Context {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.both == nil && (b.released || b.term.ctx.Err() != nil) {
-		b.make()
+	if both := b.both.Load(); both != nil {
+		return *both
 	}
-	if b.both != nil {
-		return b.both
+	if b.released.Load() || b.term.ctx.Err() != nil {
+		return b.made()
 	}
 	return b.Context
 }
@@ -52,32 +52,33 @@ func (b *bound) current() context.Context {
 func (b *bound) made() context.Context {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.both == nil {
-		b.make()
+	if both := b.both.Load(); both != nil {
+		return *both
 	}
-	return b.both
-}
-
-func (b *bound) make() {
 	both, cancel := context.WithCancelCause(b.Context)
 	end := func() { cancel(context.Cause(b.term.ctx)) } // for no cause, if it is not over
-	b.both, b.end = both, end
-	if b.released || b.term.ctx.Err() != nil {
+	if b.term.ctx.Err() != nil {
 		end()
-		return
+	} else {
+		stop, only := context.AfterFunc(b.term.ctx, end), end
+		end = func() {
+			stop()
+			only()
+		}
 	}
-	stop := context.AfterFunc(b.term.ctx, end)
-	b.end = func() {
-		stop()
+	b.end = end
+	b.both.Store(&both)
+	if b.released.Load() { // or release sees both
 		end()
 	}
+	return both
 }
 
 func (b *bound) release() {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.released = true
-	if b.end != nil {
+	b.released.Store(true)
+	if b.both.Load() != nil {
+		b.mu.Lock()
+		defer b.mu.Unlock()
 		b.end()
 	}
 }

@@ -14,8 +14,8 @@ type claim struct {
 	queue *queue
 	term  *term
 	key   string
-	// slot is the number of the key's name, 0 if the name is not the queue's.
-	slot int
+	// slot is the key's name, nil if the name is not the queue's.
+	slot *slot
 	// rivals is the prefix of the keys that the claim has to wait for, where
 	// they are older than its own.
 	rivals string
@@ -66,26 +66,51 @@ func (c *claim) context() context.Context {
 
 // lose ends a claim whose key is gone.
 func (c *claim) lose(err error) {
-	c.finish(&LostError{Key: c.key, Rev: c.rev, Err: err})
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	_ = c.finish(&LostError{Key: c.key, Rev: c.rev, Err: err})
 }
 
 // give ends the claim of a holder who gives it up.
-func (c *claim) give() {
-	if unguard := c.finish(ErrLockReleased); unguard != nil {
+func (c *claim) give() { _ = c.yield() }
+
+// yield is give, and returns what loss did before.
+func (c *claim) yield() (lost error) {
+	c.mu.Lock()
+	before := c.finish(ErrLockReleased)
+	unguard := c.unguard
+	c.mu.Unlock()
+	if unguard != nil {
 		unguard()
 	}
+	return c.lostBy(before)
 }
 
-func (c *claim) finish(why error) (unguard func()) {
+// loss is ended for the holder, who has not given the claim up.
+func (c *claim) loss() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.over = c.ended(); c.over == nil {
+	return c.lostBy(c.ended())
+}
+
+func (c *claim) lostBy(why error) error {
+	if _, ok := why.(*SessionError); ok { //nolint:errorlint // the term's own end, not one that is wrapped
+		return &LostError{Key: c.key, Rev: c.rev, Err: why}
+	}
+	return why
+}
+
+// finish ends the claim, and returns why it had ended before. The lock must be held.
+func (c *claim) finish(why error) (before error) {
+	before = c.ended()
+	c.over = before
+	if before == nil {
 		c.over = why
 	}
 	if c.stop != nil {
 		c.stop(c.over)
 	}
-	return c.unguard
+	return before
 }
 
 // ended returns why the claim is over, or nil if it is not known to be.
@@ -98,17 +123,6 @@ func (c *claim) ended() error {
 	default:
 		return context.Cause(c.term.ctx)
 	}
-}
-
-// loss is ended for the holder, who has not given the claim up.
-func (c *claim) loss() error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	why := c.ended()
-	if _, ok := why.(*SessionError); ok { //nolint:errorlint // the term's own end, not one that is wrapped
-		return &LostError{Key: c.key, Rev: c.rev, Err: why}
-	}
-	return why
 }
 
 func (c *claim) client() *v3.Client { return c.queue.session.client }

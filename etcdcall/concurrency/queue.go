@@ -26,10 +26,31 @@ type queue struct {
 	refs int
 
 	mu      sync.Mutex
-	slots   int   // how many names there are
-	free    []int // those that no claim has
+	slots   int     // how many names there are
+	free    []*slot // those that no claim has
 	watches map[string]*keyWatch
 	idle    []*keyWatch // those that nobody waits for, the latest last
+}
+
+// slot is a name of a key, and what every claim that has it asks of the store: made
+// once, for what was claimed last.
+type slot struct {
+	number int
+
+	lease        v3.LeaseID
+	kind, rivals string
+	key          string
+
+	create, remove v3.Op
+	nobody         v3.Cmp
+}
+
+// become makes all of the name for a claim of these.
+func (n *slot) become(q *queue, lease v3.LeaseID, kind, rivals string) {
+	*n = slot{number: n.number, lease: lease, kind: kind, rivals: rivals}
+	n.key = q.prefix + kind + strconv.FormatInt(int64(lease), 16) + "-" + q.session.mark + "-" + strconv.Itoa(n.number)
+	n.create, n.remove = v3.OpPut(n.key, "", v3.WithLease(lease)), v3.OpDelete(n.key)
+	n.nobody = nobody(q.prefix + rivals)
 }
 
 // retain returns the queue of a prefix. Each retain must be followed by a
@@ -37,7 +58,10 @@ type queue struct {
 func (s *Session) retain(prefix string) *queue {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	q := s.queues[prefix]
+	q := s.idle
+	if q == nil || q.prefix != prefix {
+		q = s.queues[prefix]
+	}
 	if q == nil {
 		q = &queue{session: s, prefix: prefix}
 		s.queues[prefix] = q
@@ -52,12 +76,19 @@ func (q *queue) retain() {
 	q.refs++
 }
 
+// forget undoes retain. The queue that was left last is kept, for who takes the same
+// free lock time and again.
 func (q *queue) forget() {
-	q.session.mu.Lock()
-	defer q.session.mu.Unlock()
-	if q.refs--; q.refs == 0 {
-		delete(q.session.queues, q.prefix)
+	s := q.session
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if q.refs--; q.refs > 0 || s.idle == q {
+		return
 	}
+	if before := s.idle; before != nil && before.refs == 0 {
+		delete(s.queues, before.prefix)
+	}
+	s.idle = q
 }
 
 // claim returns a claim to a new place in the queue of prefix. Its key lies
@@ -65,31 +96,53 @@ func (q *queue) forget() {
 func (s *Session) claim(t *term, prefix, kind, rivals string) *claim {
 	q := s.retain(prefix)
 	q.mu.Lock()
-	var slot int
+	var name *slot
 	if n := len(q.free); n > 0 {
-		slot, q.free = q.free[n-1], q.free[:n-1]
+		name, q.free = q.free[n-1], q.free[:n-1]
 	} else {
 		q.slots++
-		slot = q.slots
+		name = &slot{number: q.slots}
 	}
 	q.mu.Unlock()
-	key := prefix + kind + strconv.FormatInt(int64(t.lease), 16) + "-" + s.mark + "-" + strconv.Itoa(slot)
-	return newClaim(q, t, key, slot, prefix+rivals)
+	if name.key == "" || name.lease != t.lease || name.kind != kind || name.rivals != rivals {
+		name.become(q, t.lease, kind, rivals)
+	}
+	return &claim{queue: q, term: t, key: name.key, slot: name, rivals: prefix + rivals}
 }
 
 // claimAs is claim with a key of the caller's own.
 func (s *Session) claimAs(t *term, prefix, key string) *claim {
-	return newClaim(s.retain(prefix), t, key, 0, prefix)
+	return &claim{queue: s.retain(prefix), term: t, key: key, rivals: prefix}
 }
 
-func newClaim(q *queue, t *term, key string, slot int, rivals string) *claim {
-	return &claim{queue: q, term: t, key: key, slot: slot, rivals: rivals}
+// create is the request to create the key of c.
+func (c *claim) create(value string) v3.Op {
+	if c.slot != nil && value == "" {
+		return c.slot.create
+	}
+	return v3.OpPut(c.key, value, v3.WithLease(c.term.lease))
+}
+
+// remove is the request to delete the key of c.
+func (c *claim) remove() v3.Op {
+	if c.slot != nil {
+		return c.slot.remove
+	}
+	return v3.OpDelete(c.key)
+}
+
+// alone holds if c has no rivals.
+func (c *claim) alone() v3.Cmp {
+	if c.slot != nil {
+		return c.slot.nobody
+	}
+	return nobody(c.rivals)
 }
 
 // vacate lets the name of c, whose key is certainly gone, be used again.
 func (c *claim) vacate() {
 	q := c.queue
-	if c.slot != 0 {
+	if c.slot != nil {
 		q.mu.Lock()
 		q.free = append(q.free, c.slot)
 		q.mu.Unlock()

@@ -41,8 +41,15 @@ func TestANameBelongsToOneClaimAtATimeAndIsUsedAgain(t *testing.T) {
 		}
 		leave(stays)
 		leave(goes)
-		if len(s.queues) != 0 {
-			t.Error("a queue is kept that nobody stands in")
+		for _, prefix := range []string{"lock/", "another/", "lock/", "a third/"} {
+			c := s.claim(s.term, prefix, "", "")
+			if len(s.queues) > 2 {
+				t.Errorf("%d queues are kept, and one is stood in", len(s.queues))
+			}
+			c.vacate()
+			if len(s.queues) != 1 || s.queues[prefix] == nil {
+				t.Errorf("after %s was left, other queues are kept that nobody stands in: %d", prefix, len(s.queues))
+			}
 		}
 	})
 }

@@ -29,7 +29,7 @@ func (c *claim) release(ctx context.Context, rev int64) (finding, *pb.ResponseHe
 	attempts := 0
 	resp, err := repeatable(ctx, c.queue.session.attempts, func(ctx context.Context) (*v3.TxnResponse, error) {
 		attempts++
-		return c.client().Txn(ctx).If(created(c.key, pb.Compare_LESS, rev+1)).Then(v3.OpDelete(c.key)).Commit()
+		return c.client().Txn(ctx).If(created(c.key, pb.Compare_LESS, rev+1)).Then(c.remove()).Commit()
 	})
 	switch {
 	case err != nil:
@@ -46,9 +46,7 @@ func (c *claim) release(ctx context.Context, rev int64) (finding, *pb.ResponseHe
 // giveBack ends the claim of a holder. A claim that was lost before gives a
 // LostError. After any other error it goes on in the background, see settled.
 func (c *claim) giveBack(ctx context.Context) (*pb.ResponseHeader, error) {
-	lost := c.loss()
-	c.give()
-	if lost != nil {
+	if lost := c.yield(); lost != nil {
 		c.retire()
 		return nil, lost
 	}

@@ -39,6 +39,7 @@ type Session struct {
 	over   bool // no task may begin any more
 	term   *term
 	queues map[string]*queue
+	idle   *queue // the one that was left last
 }
 
 // term is the part of a session's life in which it has one lease.
