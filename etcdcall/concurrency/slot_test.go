@@ -143,3 +143,56 @@ func TestNoMoreThanOneQueueIsKeptThatNobodyStandsIn(t *testing.T) {
 		}
 	})
 }
+
+// TestWhoGivesUpHearsOfTheLossBefore gives up a claim that is held, was given up, was
+// deleted, or whose term is over.
+func TestWhoGivesUpHearsOfTheLossBefore(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		for name, c := range map[string]struct {
+			before func(c *claim)
+			want   func(err error) bool
+		}{
+			"held":     {func(*claim) {}, func(err error) bool { return err == nil }},
+			"given up": {func(c *claim) { c.give() }, func(err error) bool { return err == ErrLockReleased }}, //nolint:errorlint // the very error
+			"deleted":  {func(c *claim) { c.lose(errDeleted) }, isLost},
+			"ended":    {func(c *claim) { c.term.end(&SessionError{Reason: SessionClosed}) }, isLost},
+		} {
+			s := sessionOn(t.Context(), nil, sessionOptions{})
+			own := s.claim(s.term, "lock/", "", "")
+			c.before(own)
+			if err := own.yield(); !c.want(err) {
+				t.Errorf("%s: %v (%T)", name, err, err)
+			}
+			first := own.over
+			if own.give(); own.over != first { //nolint:errorlint // the very error
+				t.Errorf("%s: the reason was %v, and is now %v", name, first, own.over)
+			}
+			if <-own.context().Done(); own.context().Err() == nil {
+				t.Errorf("%s: the claim is not over", name)
+			}
+			s.end(nil)
+		}
+	})
+}
+
+// TestTheWatchOverAKeyEndsWithItsClaim gives up a claim that was held under a context.
+func TestTheWatchOverAKeyEndsWithItsClaim(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		q, _ := watchesOf(t, &script{watch: stand, reads: []*v3.GetResponse{at(1, 1)}})
+		term := newTerm(t.Context(), 1, 7)
+		defer term.end(nil)
+		own := q.session.claim(term, "lock/", "", "")
+		own.rev = 1
+		ctx := own.context()
+		synctest.Wait()
+		if _, resting := q.watched(); resting != 0 || ctx.Err() != nil {
+			t.Errorf("while it is held, %d watches rest: %v", resting, ctx.Err())
+		}
+		own.give()
+		if _, resting := q.watched(); resting != 1 || context.Cause(ctx) != ErrLockReleased { //nolint:errorlint // the very error
+			t.Errorf("after it was given up, %d watches rest: %v", resting, context.Cause(ctx))
+		}
+	})
+}
