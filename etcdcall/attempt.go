@@ -276,20 +276,26 @@ func oversized(err error, req any, opts []grpc.CallOption) bool {
 	return false
 }
 
-// recordingConn makes each unary call under a record of its own. The last option of
-// each must be its attemptNeeds.
+// recordingConn makes each unary call under a record of its own. Among the options of
+// each is its attemptNeeds, usually the last; a call without is made as it is.
 type recordingConn struct{ grpc.ClientConnInterface }
 
 // Invoke implements grpc.ClientConnInterface.
 func (c *recordingConn) Invoke(ctx context.Context, method string, args, reply any, opts ...grpc.CallOption) error {
-	last := len(opts) - 1
-	a := opts[last].(*attemptNeeds).begin(ctx) //nolint:forcetypeassert // newService puts it there
-	if _, added := opts[0].(grpc.StaticMethodCallOption); !added {
-		opts = slices.Clone(opts) // the stub has not, and they are those of other calls too
+	for at := len(opts) - 1; at >= 0; at-- {
+		needs, ok := opts[at].(*attemptNeeds)
+		if !ok {
+			continue
+		}
+		a := needs.begin(ctx)
+		if _, added := opts[0].(grpc.StaticMethodCallOption); !added {
+			opts = slices.Clone(opts) // the stub has not, and they are those of other calls too
+		}
+		opts[at] = grpc.Peer(&a.server)
+		a.fresh = true
+		return a.end(c.ClientConnInterface.Invoke(a, method, args, reply, opts...))
 	}
-	opts[last] = grpc.Peer(&a.server)
-	a.fresh = true
-	return a.end(c.ClientConnInterface.Invoke(a, method, args, reply, opts...))
+	return c.ClientConnInterface.Invoke(ctx, method, args, reply, opts...)
 }
 
 // recorded makes one attempt by stub under a record of its own, for stubs whose

@@ -159,6 +159,7 @@ func TestOptionsThatTheStubDoesNotCopyStayAsTheyAre(t *testing.T) {
 	for _, shared := range [][]grpc.CallOption{
 		{new(attemptNeeds)},
 		{grpc.WaitForReady(true), new(attemptNeeds)},
+		{new(attemptNeeds), grpc.WaitForReady(true)}, // an option of one call comes last
 	} {
 		before := slices.Clone(shared)
 		conn := connFunc(func(ctx context.Context, opts []grpc.CallOption) error {
@@ -180,6 +181,23 @@ func TestOptionsThatTheStubDoesNotCopyStayAsTheyAre(t *testing.T) {
 		calls.Wait()
 		if !slices.Equal(shared, before) {
 			t.Errorf("%v has become %v", before, shared)
+		}
+	}
+}
+
+func TestACallThatNeedsNothingIsMadeAsItIs(t *testing.T) {
+	t.Parallel()
+	for _, given := range [][]grpc.CallOption{nil, {grpc.StaticMethod()}, {grpc.StaticMethod(), grpc.WaitForReady(true)}} {
+		refused := status.Error(codes.Unavailable, "down")
+		conn := connFunc(func(ctx context.Context, opts []grpc.CallOption) error {
+			if _, recorded := ctx.(*attempt); recorded || !slices.Equal(opts, given) {
+				t.Errorf("recorded: %v, with %v", recorded, opts)
+			}
+			return refused
+		})
+		err := (&recordingConn{conn}).Invoke(t.Context(), pb.KV_Put_FullMethodName, nil, nil, slices.Clone(given)...)
+		if err != refused { //nolint:errorlint // it is made as it is
+			t.Error(err)
 		}
 	}
 }
