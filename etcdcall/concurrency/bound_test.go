@@ -3,6 +3,7 @@ package concurrency
 import (
 	"context"
 	"errors"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -105,6 +106,28 @@ func TestATermForgetsWhatIsReleased(t *testing.T) {
 		<-ctx.Done()
 		if n := life.hooks.Load(); n != 0 {
 			t.Errorf("released, late: %v: the term keeps %d of it", late, n)
+		}
+	}
+}
+
+// TestABoundEndsThatIsReleasedWhileSomebodyBeginsToWait, and so does what its term kept
+// of it.
+func TestABoundEndsThatIsReleasedWhileSomebodyBeginsToWait(t *testing.T) {
+	t.Parallel()
+	for range 1000 {
+		life := &hooked{Context: t.Context(), done: make(chan struct{})}
+		ctx, release := (&term{ctx: life}).bound(t.Context())
+		var all sync.WaitGroup
+		all.Go(func() { <-ctx.Done() })
+		all.Go(func() {
+			if err, value := ctx.Err(), ctx.Value(t); value != nil || err != nil && !errors.Is(err, context.Canceled) {
+				t.Errorf("the error is %v, and a value %v", err, value)
+			}
+		})
+		all.Go(release)
+		all.Wait()
+		if n := life.hooks.Load(); n != 0 || ctx.Err() == nil {
+			t.Fatalf("the term keeps %d of it, and its error is %v", n, ctx.Err())
 		}
 	}
 }
