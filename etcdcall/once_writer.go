@@ -160,7 +160,7 @@ func (w *onceWriter) settle(ctx context.Context, c *onceCall, refusal error) (*p
 		return nil, w.abandoned(c, err)
 	}
 	switch {
-	case f.missing, f.seq > c.wrap.seq, f.mark == markElse && flat(c.user):
+	case f.missing, f.seq > c.wrap.seq, f.seq == c.wrap.seq && f.mark == markElse && flat(c.user):
 		return nil, w.lost(c)
 	case f.seq == c.wrap.seq && f.applied():
 		w.release(c.slot)

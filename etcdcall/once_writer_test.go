@@ -265,6 +265,31 @@ func TestNoSpaceIsKnownNotToBeApplied(t *testing.T) {
 	})
 }
 
+// TestTheBranchOfTheWriteBeforeTellsNothingOfThisOne: a slot holds the record of
+// the write that it served before until that of the next is put.
+func TestTheBranchOfTheWriteBeforeTellsNothingOfThisOne(t *testing.T) {
+	t.Parallel()
+	inBubble(t, func(t *testing.T, w *onceWriter, s *store) {
+		if _, err := put(t.Context(), w, "warm"); err != nil {
+			t.Fatal(err)
+		}
+		s.mu.Lock()
+		s.keys[string(w.current.Load().slots[0].key)].Value = record{1, markElse}.bytes() // as a transaction leaves it
+		s.mu.Unlock()
+		s.setFault(func(r request, _ bool) error {
+			if r.method == pb.KV_Txn_FullMethodName {
+				return rpctypes.ErrGRPCNoSpace
+			}
+			return nil
+		})
+		if _, err := put(t.Context(), w, "k"); !errors.Is(err, rpctypes.ErrNoSpace) || OutcomeOf(err) != NotApplied {
+			t.Errorf("got %v (%v), want NoSpace, not applied", err, OutcomeOf(err))
+		}
+		s.setFault(nil)
+		servesAgain(t, w, s)
+	}, OnceSlots(1))
+}
+
 func TestExactlyOnceCanBeSwitchedForACall(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
