@@ -6,6 +6,8 @@ import (
 	"errors"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+
+	"github.com/reprise-go/reprise/etcdcall/internal/keyrange"
 )
 
 // errGuardLost is in the AmbiguousError of a guarded transaction that was sent
@@ -45,7 +47,7 @@ func guards(c *pb.Compare, ops []*pb.RequestOp) bool {
 		return false
 	}
 	for _, op := range ops {
-		if del := op.GetRequestDeleteRange(); del != nil && inRange(c.GetKey(), del.GetKey(), del.GetRangeEnd()) {
+		if del := op.GetRequestDeleteRange(); del != nil && keyrange.Contains(del.GetKey(), del.GetRangeEnd(), c.GetKey()) {
 			return true
 		}
 		if put := op.GetRequestPut(); byMod && put != nil && bytes.Equal(put.GetKey(), c.GetKey()) {

@@ -9,6 +9,8 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc/codes"
+
+	"github.com/reprise-go/reprise/etcdcall/internal/keyrange"
 )
 
 // listStream is a RangeStream that hands out the rest of a list. What comes on
@@ -116,7 +118,7 @@ func (l *ListWatch) fallBack(err error) {
 	list := l.list
 	list.stream.close()
 	list.stream, list.paged = nil, true
-	if l.end != "\x00" && list.from >= l.end {
+	if l.end != keyrange.NoEnd && list.from >= l.end {
 		// Nothing follows, but what came must be confirmed to be of the
 		// same store: the last key is read again.
 		list.from = strings.TrimSuffix(list.from, "\x00")

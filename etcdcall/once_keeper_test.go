@@ -10,6 +10,8 @@ import (
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+
+	"github.com/reprise-go/reprise/etcdcall/internal/keyrange"
 )
 
 func TestTheLeaseIsRenewedThreeTimesInItsTime(t *testing.T) {
@@ -235,7 +237,7 @@ func TestTheCreationOfSlotsIsGuardedHoweverManyNamesWereUsed(t *testing.T) {
 		req := batch.request()
 		guard := req.GetCompare()[0]
 		for _, op := range req.GetSuccess() {
-			if key := op.GetRequestPut().GetKey(); !inRange(key, guard.GetKey(), guard.GetRangeEnd()) {
+			if key := op.GetRequestPut().GetKey(); !keyrange.Contains(guard.GetKey(), guard.GetRangeEnd(), key) {
 				t.Fatalf("%s is not in the range %s to %s that must be empty", key, guard.GetKey(), guard.GetRangeEnd())
 			}
 		}

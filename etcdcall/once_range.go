@@ -9,19 +9,6 @@ import (
 	"go.etcd.io/etcd/api/v3/mvccpb"
 )
 
-// inRange reports whether key is in the range, in the encoding of etcd: no end
-// is a single key, "\x00" the end of the key space.
-func inRange(key, start, end []byte) bool {
-	switch {
-	case len(end) == 0:
-		return bytes.Equal(key, start)
-	case string(end) == infinite:
-		return bytes.Compare(key, start) >= 0
-	default:
-		return bytes.Compare(key, start) >= 0 && bytes.Compare(key, end) < 0
-	}
-}
-
 func sortedByKey(kvs map[string]*mvccpb.KeyValue) []*mvccpb.KeyValue {
 	out := make([]*mvccpb.KeyValue, 0, len(kvs))
 	for _, kv := range kvs {

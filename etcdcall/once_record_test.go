@@ -39,48 +39,6 @@ func FuzzForeignRecordsCountAsMissing(f *testing.F) {
 	})
 }
 
-func FuzzOverlapsFindsCommonKeys(f *testing.F) {
-	f.Add("once/x", "")
-	f.Add("a", "z")
-	f.Add("a", "once/")
-	f.Add("a", "\x00")
-	f.Add("once0", "z")
-	f.Add("z", "a")
-	keys := []string{"a", "o", "once", "once.", "once/", "once/\x00", "once/x", "once/\xff\xff", "once0", "p", "z", "\xff"}
-	f.Fuzz(func(t *testing.T, start, end string) {
-		for _, prefix := range []string{"once/", "\xff"} {
-			got := overlaps([]byte(start), []byte(end), prefix, endOf(prefix))
-			for _, k := range append(keys, start, start+"\x00", prefix, prefix+start) {
-				common := inRange([]byte(k), []byte(start), []byte(end)) && inRange([]byte(k), []byte(prefix), []byte(endOf(prefix)))
-				if common && !got {
-					t.Errorf("[%q, %q) has %q in common with %q, and that was not found", start, end, k, prefix)
-				}
-			}
-		}
-	})
-}
-
-func TestOverlapsIsNotMoreThanNeeded(t *testing.T) {
-	t.Parallel()
-	for _, tc := range []struct {
-		start, end string
-		want       bool
-	}{
-		{"once", "", false},
-		{"once/", "", true},
-		{"once0", "", false},
-		{"a", "once/", false},
-		{"a", "once/\x00", true},
-		{"once0", "z", false},
-		{"once0", "\x00", false},
-		{"z", "a", false},
-	} {
-		if got := overlaps([]byte(tc.start), []byte(tc.end), "once/", endOf("once/")); got != tc.want {
-			t.Errorf("[%q, %q): %v", tc.start, tc.end, got)
-		}
-	}
-}
-
 func TestSizesAreCountedAsTheServerDoes(t *testing.T) {
 	t.Parallel()
 	put := putOp(&pb.PutRequest{Key: []byte("k")})

@@ -6,6 +6,8 @@ import (
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
+
+	"github.com/reprise-go/reprise/etcdcall/internal/keyrange"
 )
 
 // replay rebuilds the response of a transaction that was applied at a revision,
@@ -170,7 +172,7 @@ func (r *replay) wrote(req *pb.RangeRequest) bool {
 	for _, w := range r.writes {
 		// A delete that was followed by the read of another range costs that
 		// read a detour, which is right all the same.
-		if p := w.GetRequestPut(); p == nil || inRange(p.GetKey(), req.GetKey(), req.GetRangeEnd()) {
+		if p := w.GetRequestPut(); p == nil || keyrange.Contains(req.GetKey(), req.GetRangeEnd(), p.GetKey()) {
 			return true
 		}
 	}
@@ -193,11 +195,11 @@ func (r *replay) view(ctx context.Context, req *pb.RangeRequest) ([]*mvccpb.KeyV
 	for _, w := range r.writes {
 		if d := w.GetRequestDeleteRange(); d != nil {
 			maps.DeleteFunc(kvs, func(key string, _ *mvccpb.KeyValue) bool {
-				return inRange([]byte(key), d.GetKey(), d.GetRangeEnd())
+				return keyrange.Contains(d.GetKey(), d.GetRangeEnd(), []byte(key))
 			})
 			continue
 		}
-		if p := w.GetRequestPut(); inRange(p.GetKey(), req.GetKey(), req.GetRangeEnd()) {
+		if p := w.GetRequestPut(); keyrange.Contains(req.GetKey(), req.GetRangeEnd(), p.GetKey()) {
 			kv := r.written(p, kvs[string(p.GetKey())])
 			if bare {
 				kv.Lease = 0

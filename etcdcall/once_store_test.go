@@ -15,6 +15,8 @@ import (
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/status"
+
+	"github.com/reprise-go/reprise/etcdcall/internal/keyrange"
 )
 
 // store is as much of an etcd server as exactly-once writes use, for tests in
@@ -179,7 +181,7 @@ func (s *store) holds(c *pb.Compare) bool {
 		return kv != nil && bytes.Compare(kv.GetValue(), c.GetValue()) < 0
 	default:
 		for key := range s.keys {
-			if inRange([]byte(key), c.GetKey(), c.GetRangeEnd()) {
+			if keyrange.Contains(c.GetKey(), c.GetRangeEnd(), []byte(key)) {
 				return false
 			}
 		}
@@ -221,7 +223,7 @@ func (s *store) Range(ctx context.Context, req *pb.RangeRequest, _ ...grpc.CallO
 		}
 		found := map[string]*mvccpb.KeyValue{}
 		for key, kv := range keys {
-			if inRange([]byte(key), req.GetKey(), req.GetRangeEnd()) {
+			if keyrange.Contains(req.GetKey(), req.GetRangeEnd(), []byte(key)) {
 				found[key] = kv
 			}
 		}

@@ -5,7 +5,6 @@ import (
 	"strconv"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
-	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
 // wrapping turns a user's transaction into one that is applied at most once
@@ -175,52 +174,3 @@ func sizeOf(req *pb.TxnRequest) int {
 	}
 	return max(len(req.GetCompare()), len(req.GetSuccess()), len(req.GetFailure())) + nested
 }
-
-// reserved returns an error if req changes a key in [prefix, end).
-func reserved(req *pb.TxnRequest, prefix, end string) error {
-	for _, ops := range [2][]*pb.RequestOp{req.GetSuccess(), req.GetFailure()} {
-		for _, op := range ops {
-			if err := reservedOp(op, prefix, end); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-func reservedOp(op *pb.RequestOp, prefix, end string) error {
-	switch r := op.GetRequest().(type) {
-	case *pb.RequestOp_RequestPut:
-		if key := r.RequestPut.GetKey(); overlaps(key, nil, prefix, end) {
-			return &ReservedKeyError{Key: string(key), Prefix: prefix}
-		}
-	case *pb.RequestOp_RequestDeleteRange:
-		if d := r.RequestDeleteRange; overlaps(d.GetKey(), d.GetRangeEnd(), prefix, end) {
-			return &ReservedKeyError{Key: string(d.GetKey()), RangeEnd: string(d.GetRangeEnd()), Prefix: prefix}
-		}
-	case *pb.RequestOp_RequestTxn:
-		return reserved(r.RequestTxn, prefix, end)
-	}
-	return nil
-}
-
-// overlaps reports whether a key or range of etcd has a key in [prefix, end),
-// where an end of "\x00" is no end.
-func overlaps(key, rangeEnd []byte, prefix, end string) bool {
-	if end != infinite && string(key) >= end {
-		return false
-	}
-	switch {
-	case len(rangeEnd) == 0:
-		return string(key) >= prefix
-	case string(rangeEnd) == infinite:
-		return true
-	default:
-		return string(rangeEnd) > prefix && string(rangeEnd) > string(key)
-	}
-}
-
-// infinite is the range end that stands for the end of the key space.
-const infinite = "\x00"
-
-func endOf(prefix string) string { return clientv3.GetPrefixRangeEnd(prefix) }

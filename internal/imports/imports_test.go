@@ -52,6 +52,7 @@ var rules = []rule{
 	// services imports testing: duplicate names are found in tests.
 	{path: "otelcall/otelhealth", deny: with(without(heavy, "testing"), "go.etcd.io", "github.com/googleapis/gax-go", module+"/etcdcall")},
 	{path: "otelcall", deny: with(heavy, "go.etcd.io", "github.com/googleapis/gax-go", module+"/etcdcall")},
+	{path: "etcdcall/internal/keyrange", allow: []string{}},
 	{path: "etcdcall", deny: with(heavy, "github.com/googleapis/gax-go", "github.com/bufbuild", module+"/services")},
 	{path: "cmd", deny: without(heavy, "testing")},
 	{path: "...", deny: without(heavy, "testing")},
@@ -84,6 +85,7 @@ func TestADependencyThatIsNotAllowedIsFound(t *testing.T) {
 		{module + "/services", module + "/otelcall"},
 		{module + "/etcdcall/concurrency", module + "/services"},
 		{module + "/etcdcall", "go.etcd.io/etcd/server/v3/embed"},
+		{module + "/etcdcall/internal/keyrange", "go.etcd.io/etcd/client/v3"},
 		{module + "/cmd/reprise-gen", "github.com/spf13/cobra"},
 		{module + "/internal/x", "go.etcd.io/bbolt"},
 	} {
