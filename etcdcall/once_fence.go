@@ -6,6 +6,8 @@ import (
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+
+	"github.com/reprise-go/reprise/etcdcall/internal/completion"
 )
 
 // release gives a slot back for the next call.
@@ -42,11 +44,11 @@ func (id *identity) fence(ctx context.Context) {
 // retires the slot again and returns false.
 func (k *keeper) fenceSlot(ctx context.Context, s *slot) bool {
 	c := newOnceCall(pb.KV_Txn_FullMethodName, nil, s)
-	c.req = c.wrap.seal()
+	c.req = c.write.Seal()
 	resp, err := k.guarded.call(ctx, c)
 	if err == nil && !resp.GetSucceeded() {
-		var f found
-		if f, _, err = k.look(ctx, c); err == nil && (f.missing || f.seq != c.wrap.seq || f.applied()) {
+		var f completion.Found
+		if f, _, err = k.look(ctx, c); err == nil && f.State != completion.Sealed {
 			s.id.lose()
 			return true
 		}
@@ -65,7 +67,7 @@ func (k *keeper) fenceSlot(ctx context.Context, s *slot) bool {
 }
 
 // look reads the call's slot.
-func (k *keeper) look(ctx context.Context, c *onceCall) (found, *pb.ResponseHeader, error) {
-	resp, err := k.fetch.call(ctx, c.wrap.look())
-	return foundIn(c.slot.key, resp.GetKvs()), resp.GetHeader(), err
+func (k *keeper) look(ctx context.Context, c *onceCall) (completion.Found, *pb.ResponseHeader, error) {
+	resp, err := k.fetch.call(ctx, c.write.Look())
+	return c.write.Found(resp.GetKvs()), resp.GetHeader(), err
 }

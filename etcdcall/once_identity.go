@@ -10,6 +10,8 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+
+	"github.com/reprise-go/reprise/etcdcall/internal/completion"
 )
 
 // identity is what a client's records belong to: a lease whose id the server
@@ -212,7 +214,7 @@ func (b *slotBatch) request() *pb.TxnRequest {
 		TargetUnion: &pb.Compare_CreateRevision{CreateRevision: 0},
 	}}}
 	for i := range b.count {
-		req.Success = append(req.Success, putRecord(b.id.slotKey(b.first+i), b.id.lease, record{0, markNew}))
+		req.Success = append(req.Success, completion.NewSlot(b.id.slotKey(b.first+i), b.id.lease))
 	}
 	return req
 }

@@ -3,6 +3,7 @@ package etcdcall
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"testing"
 	"time"
@@ -291,13 +292,16 @@ func TestNoSpaceForTheSealLeavesAnOpenAttemptOpen(t *testing.T) {
 	})
 }
 
+// recordOf is the value of a slot, see docs/exactly-once.md.
+func recordOf(seq uint64, mark byte) []byte { return fmt.Appendf(nil, "%016x%c", seq, mark) }
+
 // A slot that is not what the call left there tells nothing about the call.
 func TestARefusalIsNotBelievedIfTheSlotIsNotTheCalls(t *testing.T) {
 	t.Parallel()
 	for name, meddle := range map[string]func(s *store, slot string){
 		"deleted":   func(s *store, slot string) { delete(s.keys, slot) },
-		"overtaken": func(s *store, slot string) { s.keys[slot].Value = record{99, markThen}.bytes() },
-		"forged":    func(s *store, slot string) { s.keys[slot].Value = record{2, markElse}.bytes() },
+		"overtaken": func(s *store, slot string) { s.keys[slot].Value = recordOf(99, 't') },
+		"forged":    func(s *store, slot string) { s.keys[slot].Value = recordOf(2, 'e') },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

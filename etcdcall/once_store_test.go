@@ -221,13 +221,13 @@ func (s *store) Range(ctx context.Context, req *pb.RangeRequest, _ ...grpc.CallO
 		if rev := req.GetRevision(); rev != 0 && rev < s.revision {
 			keys = s.past[rev]
 		}
-		found := map[string]*mvccpb.KeyValue{}
-		for key, kv := range keys {
+		var found []*mvccpb.KeyValue
+		for _, key := range slices.Sorted(maps.Keys(keys)) {
 			if keyrange.Contains(req.GetKey(), req.GetRangeEnd(), []byte(key)) {
-				found[key] = kv
+				found = append(found, keys[key])
 			}
 		}
-		return &pb.RangeResponse{Header: s.header(), Kvs: sortedByKey(found), Count: int64(len(found))}, nil
+		return &pb.RangeResponse{Header: s.header(), Kvs: found, Count: int64(len(found))}, nil
 	})
 }
 

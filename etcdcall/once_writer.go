@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/reprise-go/reprise"
+	"github.com/reprise-go/reprise/etcdcall/internal/completion"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"google.golang.org/grpc"
@@ -31,9 +32,8 @@ func newOnceWriter(p *policy, kv pb.KVClient, lease pb.LeaseClient, blind writer
 // serves it, and the request that is sent, the same in every attempt.
 type onceCall struct {
 	method string
-	user   *pb.TxnRequest
 	slot   *slot
-	wrap   wrapping
+	write  completion.Write
 	req    *pb.TxnRequest
 
 	// open is the last error of an attempt that may have been applied or may
@@ -45,7 +45,7 @@ type onceCall struct {
 
 func newOnceCall(method string, user *pb.TxnRequest, s *slot) *onceCall {
 	s.seq++
-	return &onceCall{method: method, user: user, slot: s, wrap: wrapping{slot: s.key, lease: s.id.lease, seq: s.seq}}
+	return &onceCall{method: method, slot: s, write: completion.Write{Txn: user, Slot: s.key, Lease: s.id.lease, Seq: s.seq}}
 }
 
 // attempt sends the request once, if the identity still allows it, and notes
@@ -67,7 +67,7 @@ func (w *onceWriter) put(ctx context.Context, req *pb.PutRequest) (*pb.PutRespon
 	if !w.once.wanted(ctx) {
 		return w.blind.put(ctx, req)
 	}
-	resp, err := w.single(ctx, pb.KV_Put_FullMethodName, putOp(req))
+	resp, err := w.single(ctx, pb.KV_Put_FullMethodName, &pb.RequestOp{Request: &pb.RequestOp_RequestPut{RequestPut: req}})
 	if err != nil {
 		return nil, err
 	}
@@ -80,7 +80,7 @@ func (w *onceWriter) deleteRange(ctx context.Context, req *pb.DeleteRangeRequest
 	if !w.once.wanted(ctx) {
 		return w.blind.deleteRange(ctx, req)
 	}
-	resp, err := w.single(ctx, pb.KV_DeleteRange_FullMethodName, deleteOp(req))
+	resp, err := w.single(ctx, pb.KV_DeleteRange_FullMethodName, &pb.RequestOp{Request: &pb.RequestOp_RequestDeleteRange{RequestDeleteRange: req}})
 	if err != nil {
 		return nil, err
 	}
@@ -121,7 +121,7 @@ func (w *onceWriter) write(ctx context.Context, method string, user *pb.TxnReque
 			return nil, err
 		}
 		c := newOnceCall(method, user, s)
-		c.req = c.wrap.request(user)
+		c.req = c.write.Request()
 		resp, err := w.guarded.call(ctx, c)
 		if err == nil {
 			return w.answered(ctx, c, resp)
@@ -137,13 +137,14 @@ func (w *onceWriter) write(ctx context.Context, method string, user *pb.TxnReque
 func (w *onceWriter) answered(ctx context.Context, c *onceCall, resp *pb.TxnResponse) (*pb.TxnResponse, error) {
 	if resp.GetSucceeded() {
 		w.release(c.slot)
-		if !shaped(c.req.GetSuccess(), resp.GetResponses()) {
+		out, ok := c.write.Response(c.req, resp)
+		if !ok {
 			return nil, &ResponseLostError{
 				Method: c.method, Revision: resp.GetHeader().GetRevision(),
-				Succeeded: flat(c.user), Err: errMisshapen,
+				Succeeded: c.write.Flat(), Err: errMisshapen,
 			}
 		}
-		return unwrap(c.user, resp), nil
+		return out, nil
 	}
 	return w.settle(ctx, c, nil)
 }
@@ -160,9 +161,9 @@ func (w *onceWriter) settle(ctx context.Context, c *onceCall, refusal error) (*p
 		return nil, w.abandoned(c, err)
 	}
 	switch {
-	case f.missing, f.seq > c.wrap.seq, f.seq == c.wrap.seq && f.mark == markElse && flat(c.user):
+	case f.State == completion.Lost:
 		return nil, w.lost(c)
-	case f.seq == c.wrap.seq && f.applied():
+	case f.State == completion.Applied:
 		w.release(c.slot)
 		return w.recover(ctx, c, f, header)
 	case refusal != nil:
@@ -186,15 +187,16 @@ func (w *onceWriter) lost(c *onceCall) error {
 }
 
 // recover gives the response of a call that an earlier attempt applied.
-func (w *onceWriter) recover(ctx context.Context, c *onceCall, f found, header *pb.ResponseHeader) (*pb.TxnResponse, error) {
-	r := &replay{revision: f.revision, marks: f.marks, wrapping: &c.wrap, fetch: &w.fetch}
-	resp, err := r.txn(ctx, c.user, f.mark == markThen)
+func (w *onceWriter) recover(ctx context.Context, c *onceCall, f completion.Found, header *pb.ResponseHeader) (*pb.TxnResponse, error) {
+	resp, err := c.write.Replay(ctx, f, func(ctx context.Context, req *pb.RangeRequest) (*pb.RangeResponse, error) {
+		return w.fetch.call(ctx, req)
+	})
 	if err != nil {
-		return nil, &ResponseLostError{Method: c.method, Revision: f.revision, Succeeded: f.mark == markThen, Err: readError(err)}
+		return nil, &ResponseLostError{Method: c.method, Revision: f.Revision, Succeeded: f.Succeeded, Err: readError(err)}
 	}
 	resp.Header = &pb.ResponseHeader{
 		ClusterId: header.GetClusterId(), MemberId: header.GetMemberId(),
-		RaftTerm: header.GetRaftTerm(), Revision: f.revision,
+		RaftTerm: header.GetRaftTerm(), Revision: f.Revision,
 	}
 	return resp, nil
 }
@@ -228,8 +230,8 @@ func (w *onceWriter) abandoned(c *onceCall, err error) error {
 // refused is the error of a call that the server refused.
 func (c *onceCall) refused(err error) error {
 	if errors.Is(err, rpctypes.ErrTooManyOps) {
-		size := sizeOf(c.user)
-		return &TxnSizeError{Operations: size, Reserved: sizeOf(c.req) - size}
+		size := completion.Size(c.write.Txn)
+		return &TxnSizeError{Operations: size, Reserved: completion.Size(c.req) - size}
 	}
 	if plain := readError(err); OutcomeOf(plain) == NotApplied {
 		return plain
@@ -252,7 +254,7 @@ func (w *onceWriter) seal(ctx context.Context, c *onceCall, err, refusal error) 
 	if c.open == nil {
 		c.open = err
 	}
-	c.req = c.wrap.seal()
+	c.req = c.write.Seal()
 	resp, sealErr := w.guarded.call(ctx, c)
 	switch {
 	case sealErr == nil && resp.GetSucceeded():

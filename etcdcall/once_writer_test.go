@@ -274,7 +274,7 @@ func TestTheBranchOfTheWriteBeforeTellsNothingOfThisOne(t *testing.T) {
 			t.Fatal(err)
 		}
 		s.mu.Lock()
-		s.keys[string(w.current.Load().slots[0].key)].Value = record{1, markElse}.bytes() // as a transaction leaves it
+		s.keys[string(w.current.Load().slots[0].key)].Value = recordOf(1, 'e') // as a transaction leaves it
 		s.mu.Unlock()
 		s.setFault(func(r request, _ bool) error {
 			if r.method == pb.KV_Txn_FullMethodName {

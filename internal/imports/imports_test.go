@@ -33,6 +33,13 @@ var (
 		"golang.org/x/text",
 		module + "/internal",
 	}
+	// What the messages of etcd bring along.
+	messages = with(grpc,
+		"go.etcd.io/etcd/api/v3",
+		"github.com/golang/protobuf",
+		"github.com/grpc-ecosystem/grpc-gateway/v2/protoc-gen-openapiv2/options",
+		"google.golang.org/genproto/googleapis/api",
+	)
 	// What no package of the library may bring along.
 	heavy = []string{
 		"go.etcd.io/etcd/server",
@@ -52,6 +59,7 @@ var rules = []rule{
 	// services imports testing: duplicate names are found in tests.
 	{path: "otelcall/otelhealth", deny: with(without(heavy, "testing"), "go.etcd.io", "github.com/googleapis/gax-go", module+"/etcdcall")},
 	{path: "otelcall", deny: with(heavy, "go.etcd.io", "github.com/googleapis/gax-go", module+"/etcdcall")},
+	{path: "etcdcall/internal/completion", allow: with(messages, module+"/etcdcall/internal/keyrange")},
 	{path: "etcdcall/internal/keyrange", allow: []string{}},
 	{path: "etcdcall", deny: with(heavy, "github.com/googleapis/gax-go", "github.com/bufbuild", module+"/services")},
 	{path: "cmd", deny: without(heavy, "testing")},
@@ -85,6 +93,7 @@ func TestADependencyThatIsNotAllowedIsFound(t *testing.T) {
 		{module + "/services", module + "/otelcall"},
 		{module + "/etcdcall/concurrency", module + "/services"},
 		{module + "/etcdcall", "go.etcd.io/etcd/server/v3/embed"},
+		{module + "/etcdcall/internal/completion", module + "/etcdcall"},
 		{module + "/etcdcall/internal/keyrange", "go.etcd.io/etcd/client/v3"},
 		{module + "/cmd/reprise-gen", "github.com/spf13/cobra"},
 		{module + "/internal/x", "go.etcd.io/bbolt"},

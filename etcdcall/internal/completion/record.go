@@ -1,11 +1,10 @@
-package etcdcall
+package completion
 
 import (
 	"fmt"
 	"strconv"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
-	"go.etcd.io/etcd/api/v3/mvccpb"
 )
 
 // A record is the value of a slot: the number of the last write that the slot
@@ -64,6 +63,11 @@ func guard(slot []byte, seq uint64) *pb.Compare {
 	}
 }
 
+// NewSlot is the operation that creates a slot, in which no write has a number yet.
+func NewSlot(slot []byte, lease int64) *pb.RequestOp {
+	return putRecord(slot, lease, record{0, markNew})
+}
+
 // putRecord is the operation that records the write of number seq.
 func putRecord(slot []byte, lease int64, r record) *pb.RequestOp {
 	return putOp(&pb.PutRequest{Key: slot, Value: r.bytes(), Lease: lease})
@@ -75,37 +79,4 @@ func putOp(req *pb.PutRequest) *pb.RequestOp {
 
 func deleteOp(req *pb.DeleteRangeRequest) *pb.RequestOp {
 	return &pb.RequestOp{Request: &pb.RequestOp_RequestDeleteRange{RequestDeleteRange: req}}
-}
-
-// found is what a slot held when a guard was false.
-type found struct {
-	record
-	missing  bool
-	revision int64
-	// marks holds the keys of the marks that the write left beside its record,
-	// one for each nested transaction that was reached, and the branch taken.
-	marks map[string]byte
-}
-
-// foundIn reads a slot and its marks, in the order of their keys. What no
-// client of this kind has written counts as missing: whoever did it is no
-// better than one who deletes slots.
-func foundIn(slot []byte, kvs []*mvccpb.KeyValue) found {
-	if len(kvs) == 0 || string(kvs[0].GetKey()) != string(slot) {
-		return found{missing: true}
-	}
-	r, err := parseRecord(kvs[0].GetValue())
-	if err != nil {
-		return found{missing: true}
-	}
-	f := found{record: r, revision: kvs[0].GetModRevision()}
-	for _, kv := range kvs[1:] {
-		if kv.GetModRevision() == f.revision && len(kv.GetValue()) == 1 {
-			if f.marks == nil {
-				f.marks = make(map[string]byte)
-			}
-			f.marks[string(kv.GetKey())] = kv.GetValue()[0]
-		}
-	}
-	return f
 }

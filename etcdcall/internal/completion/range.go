@@ -1,4 +1,4 @@
-package etcdcall
+package completion
 
 import (
 	"bytes"

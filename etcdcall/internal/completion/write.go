@@ -1,4 +1,4 @@
-package etcdcall
+package completion
 
 import (
 	"bytes"
@@ -7,8 +7,8 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 )
 
-// wrapping turns a user's transaction into one that is applied at most once
-// through one slot, and turns the response back.
+// Write is one write, the transaction of a user. It makes of it a transaction that
+// is applied at most once through one slot, and turns the response back.
 //
 //	If Value(slot) < seq
 //	Then user's operations, Put(slot, seq)
@@ -20,10 +20,12 @@ import (
 // branches puts a record that says so. A transaction inside the user's leaves a
 // mark of its own, in a key beside the slot: the records of two that follow one
 // another could not be told apart in one.
-type wrapping struct {
-	slot  []byte
-	lease int64
-	seq   uint64
+type Write struct {
+	Txn   *pb.TxnRequest // the user's; nil in one that is only sealed
+	Slot  []byte         // the key of the slot
+	Lease int64          // to which the slot is attached
+	Seq   uint64         // the number of the write, greater than those before it
+
 	marks int
 }
 
@@ -34,34 +36,34 @@ const (
 	markEnd       = "/"
 )
 
-func (w *wrapping) markKey(n int) []byte {
-	return append(append(bytes.Clone(w.slot), markSeparator...), strconv.Itoa(n)...)
+func (w *Write) markKey(n int) []byte {
+	return append(append(bytes.Clone(w.Slot), markSeparator...), strconv.Itoa(n)...)
 }
 
-// request builds the guarded transaction. It shares the user's operations.
-func (w *wrapping) request(user *pb.TxnRequest) *pb.TxnRequest {
+// Request builds the guarded transaction. It shares the user's operations.
+func (w *Write) Request() *pb.TxnRequest {
 	w.marks = 0
-	req := &pb.TxnRequest{Compare: []*pb.Compare{guard(w.slot, w.seq)}}
-	if flat(user) {
-		req.Success = append(w.marked(user.GetSuccess()), w.record(markThen))
+	req := &pb.TxnRequest{Compare: []*pb.Compare{guard(w.Slot, w.Seq)}}
+	if w.Flat() {
+		req.Success = append(w.marked(w.Txn.GetSuccess()), w.record(markThen))
 	} else {
 		inner := &pb.TxnRequest{
-			Compare: user.GetCompare(),
-			Success: append(w.marked(user.GetSuccess()), w.record(markThen)),
-			Failure: append(w.marked(user.GetFailure()), w.record(markElse)),
+			Compare: w.Txn.GetCompare(),
+			Success: append(w.marked(w.Txn.GetSuccess()), w.record(markThen)),
+			Failure: append(w.marked(w.Txn.GetFailure()), w.record(markElse)),
 		}
 		req.Success = []*pb.RequestOp{txnOp(inner)}
 	}
 	return req
 }
 
-// flat reports whether only one branch of user can be taken.
-func flat(user *pb.TxnRequest) bool {
-	return len(user.GetCompare()) == 0 && len(user.GetFailure()) == 0
+// Flat reports whether only one branch of the user's transaction can be taken.
+func (w *Write) Flat() bool {
+	return len(w.Txn.GetCompare()) == 0 && len(w.Txn.GetFailure()) == 0
 }
 
-func (w *wrapping) record(mark byte) *pb.RequestOp {
-	return putRecord(w.slot, w.lease, record{w.seq, mark})
+func (w *Write) record(mark byte) *pb.RequestOp {
+	return putRecord(w.Slot, w.Lease, record{w.Seq, mark})
 }
 
 func txnOp(req *pb.TxnRequest) *pb.RequestOp {
@@ -70,7 +72,7 @@ func txnOp(req *pb.TxnRequest) *pb.RequestOp {
 
 // marked returns a copy of ops, with room for one more, in which each
 // transaction leaves a mark.
-func (w *wrapping) marked(ops []*pb.RequestOp) []*pb.RequestOp {
+func (w *Write) marked(ops []*pb.RequestOp) []*pb.RequestOp {
 	out := make([]*pb.RequestOp, len(ops), len(ops)+1)
 	copy(out, ops)
 	for i, op := range ops {
@@ -89,21 +91,37 @@ func (w *wrapping) marked(ops []*pb.RequestOp) []*pb.RequestOp {
 	return out
 }
 
-func (w *wrapping) mark(key []byte, m byte) *pb.RequestOp {
-	return putOp(&pb.PutRequest{Key: key, Value: []byte{m}, Lease: w.lease})
+func (w *Write) mark(key []byte, m byte) *pb.RequestOp {
+	return putOp(&pb.PutRequest{Key: key, Value: []byte{m}, Lease: w.Lease})
 }
 
-// seal builds the transaction that keeps number seq from ever being applied.
-func (w *wrapping) seal() *pb.TxnRequest {
+// Seal builds the transaction that keeps the write from ever being applied.
+func (w *Write) Seal() *pb.TxnRequest {
 	return &pb.TxnRequest{
-		Compare: []*pb.Compare{guard(w.slot, w.seq)},
+		Compare: []*pb.Compare{guard(w.Slot, w.Seq)},
 		Success: []*pb.RequestOp{w.record(markSealed)},
 	}
 }
 
-// look reads the slot and its marks.
-func (w *wrapping) look() *pb.RangeRequest {
-	return &pb.RangeRequest{Key: w.slot, RangeEnd: append(bytes.Clone(w.slot), markEnd...)}
+// Look reads the slot and its marks. Found understands the answer.
+func (w *Write) Look() *pb.RangeRequest {
+	return &pb.RangeRequest{Key: w.Slot, RangeEnd: append(bytes.Clone(w.Slot), markEnd...)}
+}
+
+// Response takes the response of the user's transaction out of resp, which answers
+// sent, what Request has built, and says that the guard was true. It changes resp.
+// It reports false if resp does not have the shape of sent.
+func (w *Write) Response(sent *pb.TxnRequest, resp *pb.TxnResponse) (*pb.TxnResponse, bool) {
+	if !shaped(sent.GetSuccess(), resp.GetResponses()) {
+		return nil, false
+	}
+	out := resp
+	if !w.Flat() {
+		out = resp.GetResponses()[0].GetResponseTxn()
+		out.Header = resp.GetHeader()
+	}
+	stripMarks(w.Txn, out)
+	return out, true
 }
 
 // shaped reports whether responses answer ops, each by one of its own type.
@@ -131,19 +149,6 @@ func shaped(ops []*pb.RequestOp, responses []*pb.ResponseOp) bool {
 	return true
 }
 
-// unwrap takes the response of the user's transaction out of that of the
-// guarded one, whose guard was true and which is shaped as it should be. It
-// changes resp.
-func unwrap(user *pb.TxnRequest, resp *pb.TxnResponse) *pb.TxnResponse {
-	out := resp
-	if !flat(user) {
-		out = resp.GetResponses()[0].GetResponseTxn()
-		out.Header = resp.GetHeader()
-	}
-	stripMarks(user, out)
-	return out
-}
-
 // stripMarks removes the responses of records and marks, which come last in
 // each branch.
 func stripMarks(user *pb.TxnRequest, resp *pb.TxnResponse) {
@@ -162,13 +167,13 @@ func branch(req *pb.TxnRequest, succeeded bool) []*pb.RequestOp {
 	return req.GetFailure()
 }
 
-// sizeOf counts the operations of a transaction as the server limits them.
-func sizeOf(req *pb.TxnRequest) int {
+// Size counts the operations of a transaction as the server limits them.
+func Size(req *pb.TxnRequest) int {
 	nested := 0
 	for _, ops := range [2][]*pb.RequestOp{req.GetSuccess(), req.GetFailure()} {
 		for _, op := range ops {
 			if t := op.GetRequestTxn(); t != nil {
-				nested = max(nested, sizeOf(t))
+				nested = max(nested, Size(t))
 			}
 		}
 	}

@@ -1,4 +1,4 @@
-package etcdcall
+package completion
 
 import (
 	"context"
@@ -10,16 +10,26 @@ import (
 	"github.com/reprise-go/reprise/etcdcall/internal/keyrange"
 )
 
+// Fetch makes a linearizable read.
+type Fetch func(ctx context.Context, req *pb.RangeRequest) (*pb.RangeResponse, error)
+
+// Replay rebuilds the response of a write that was applied, all but its header,
+// from what was found of it and what fetch reads. Its errors are those of fetch.
+func (w *Write) Replay(ctx context.Context, f Found, fetch Fetch) (*pb.TxnResponse, error) {
+	r := &replay{fetch: fetch, revision: f.Revision, marks: f.marks, write: w}
+	return r.txn(ctx, w.Txn, f.Succeeded)
+}
+
 // replay rebuilds the response of a transaction that was applied at a revision,
 // from what the store held at the revision before and from the transaction's
 // own writes up to each operation. It answers as the server did, down to the
 // headers of single operations.
 type replay struct {
-	fetch    *bound[pb.RangeRequest, pb.RangeResponse]
+	fetch    Fetch
 	revision int64 // at which the transaction was applied
 	marks    map[string]byte
-	wrapping *wrapping
-	reached  int // nested transactions numbered so far, as wrapping does
+	write    *Write
+	reached  int // nested transactions numbered so far, as Write does
 
 	// writes are what the transaction has written so far, in order: its puts and
 	// marks, and the deletes that deleted something. A delete without an end may
@@ -27,8 +37,8 @@ type replay struct {
 	writes []*pb.RequestOp
 }
 
-// txn rebuilds the response of the user's transaction, of which the record
-// tells the branch.
+// txn rebuilds the response of a transaction of which the record or a mark tells
+// the branch.
 func (r *replay) txn(ctx context.Context, user *pb.TxnRequest, succeeded bool) (*pb.TxnResponse, error) {
 	resp := &pb.TxnResponse{Header: &pb.ResponseHeader{}, Succeeded: succeeded}
 	if !succeeded {
@@ -71,11 +81,11 @@ func (r *replay) op(ctx context.Context, op *pb.RequestOp) (*pb.ResponseOp, erro
 		return &pb.ResponseOp{Response: &pb.ResponseOp_ResponseDeleteRange{ResponseDeleteRange: resp}}, err
 	default:
 		nested := op.GetRequestTxn()
-		key := r.wrapping.markKey(r.reached)
+		key := r.write.markKey(r.reached)
 		mark := r.marks[string(key)]
 		r.reached++
 		resp, err := r.txn(ctx, nested, mark == markThen)
-		r.writes = append(r.writes, r.wrapping.mark(key, mark))
+		r.writes = append(r.writes, r.write.mark(key, mark))
 		return &pb.ResponseOp{Response: &pb.ResponseOp_ResponseTxn{ResponseTxn: resp}}, err
 	}
 }
@@ -164,7 +174,7 @@ func (r *replay) before(ctx context.Context, req *pb.RangeRequest) (*pb.RangeRes
 	if at.GetRevision() == 0 {
 		at.Revision = r.revision - 1
 	}
-	return r.fetch.call(ctx, at)
+	return r.fetch(ctx, at)
 }
 
 // wrote reports whether the transaction changed a key of the range so far.
