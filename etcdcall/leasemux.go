@@ -10,6 +10,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/reprise-go/reprise"
+	"github.com/reprise-go/reprise/etcdcall/internal/ending"
 )
 
 // leaseMux keeps the leases of one client alive, on one gRPC stream. The server
@@ -70,7 +71,7 @@ func newLeaseMux(remote pb.LeaseClient, s leaseSettings, callOpts []grpc.CallOpt
 // keep begins to keep the lease id for one more keeper.
 func (m *leaseMux) keep(ctx context.Context, id int64, s keepSettings, renewed func(*pb.LeaseKeepAliveResponse), ended func()) (*LeaseKeeper, error) {
 	if ctx.Err() != nil {
-		return nil, contextEnd(ctx)
+		return nil, ending.OfContext(ctx)
 	}
 	k := &LeaseKeeper{mux: m, renewed: renewed, ended: ended, done: make(chan struct{})}
 	m.mu.Lock()
@@ -87,7 +88,7 @@ func (m *leaseMux) keep(ctx context.Context, id int64, s keepSettings, renewed f
 	if s.ttl > 0 {
 		m.holds(l, s.sent, s.ttl)
 	}
-	k.unhook = context.AfterFunc(ctx, func() { m.release(k, contextEnd(ctx)) })
+	k.unhook = context.AfterFunc(ctx, func() { m.release(k, ending.OfContext(ctx)) })
 	return k, nil
 }
 
@@ -159,7 +160,7 @@ func (m *leaseMux) answerOverdue(l *keptLease) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if !l.sent.IsZero() && time.Since(l.sent) >= m.patience(l) {
-		m.abort(errSilent)
+		m.abort(ending.ErrSilent)
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/reprise-go/reprise"
+	"github.com/reprise-go/reprise/etcdcall/internal/ending"
 )
 
 // run keeps a gRPC stream open until ctx ends, which it does with the last
@@ -87,7 +88,7 @@ func (m *leaseMux) renewAll() {
 // always returns an error.
 func (m *leaseMux) serve(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
-	opening := time.AfterFunc(m.opening(), func() { cancel(errSilent) })
+	opening := time.AfterFunc(m.opening(), func() { cancel(ending.ErrSilent) })
 	sent := make(chan struct{})
 	defer func() {
 		cancel(nil)
@@ -97,7 +98,7 @@ func (m *leaseMux) serve(ctx context.Context) error {
 	opening.Stop()
 	if err != nil {
 		close(sent)
-		return streamEnd(ctx, err)
+		return ending.OfStream(ctx, err)
 	}
 	m.setAbort(cancel)
 	go func() {
@@ -107,7 +108,7 @@ func (m *leaseMux) serve(ctx context.Context) error {
 	for {
 		resp, err := rpc.Recv()
 		if err != nil {
-			return streamEnd(ctx, err)
+			return ending.OfStream(ctx, err)
 		}
 		if err := m.handle(resp); err != nil {
 			return err
@@ -181,7 +182,7 @@ func (m *leaseMux) handle(resp *pb.LeaseKeepAliveResponse) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if len(m.asked) == 0 || m.asked[0].id != resp.ID {
-		return errOrder
+		return ending.ErrOrder
 	}
 	l := m.asked[0]
 	m.asked = m.asked[1:]

@@ -11,6 +11,8 @@ import (
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc/metadata"
+
+	"github.com/reprise-go/reprise/etcdcall/internal/ending"
 )
 
 // atOnce is the answer of a server that is near.
@@ -240,9 +242,9 @@ func TestAnExpiredLeaseSaysWhyItWasNotRenewed(t *testing.T) {
 		open func(context.Context) error
 		want error
 	}{
-		"nothing was heard":  {nil, errSilent},
+		"nothing was heard":  {nil, ending.ErrSilent},
 		"there is no leader": {func(context.Context) error { return rpctypes.ErrGRPCNoLeader }, rpctypes.ErrGRPCNoLeader},
-		"nothing opens":      {func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }, errSilent},
+		"nothing opens":      {func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }, ending.ErrSilent},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			s := &renewalServer{answer: never, open: test.open}

@@ -10,6 +10,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc/codes"
 
+	"github.com/reprise-go/reprise/etcdcall/internal/ending"
 	"github.com/reprise-go/reprise/etcdcall/internal/keyrange"
 )
 
@@ -35,7 +36,7 @@ func (l *ListWatch) openStream(ctx context.Context) *listStream {
 	s.ctx, s.cancel = context.WithCancelCause(life)
 	context.AfterFunc(s.ctx, forget)
 	defer context.AfterFunc(ctx, func() { s.cancel(context.Cause(ctx)) })()
-	defer time.AfterFunc(s.patience, func() { s.cancel(errSilent) }).Stop()
+	defer time.AfterFunc(s.patience, func() { s.cancel(ending.ErrSilent) }).Stop()
 	if s.chunks, s.err = l.kv.GetStream(s.ctx, l.list.from, l.partOptions()...); s.err == nil {
 		// clientv3 reads on until someone takes the last chunk.
 		context.AfterFunc(s.ctx, func() {
@@ -71,7 +72,7 @@ func (s *listStream) next(ctx context.Context) (*clientv3.RangeStreamResponse, e
 		}
 		return nil, nil
 	case <-patience.C:
-		return nil, errSilent
+		return nil, ending.ErrSilent
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	}

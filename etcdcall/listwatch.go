@@ -12,6 +12,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/reprise-go/reprise"
+	"github.com/reprise-go/reprise/etcdcall/internal/ending"
 )
 
 // ListWatch hands out what a range of keys holds and then how it changes, for
@@ -135,7 +136,7 @@ func (l *ListWatch) Next(ctx context.Context) (*Changes, error) {
 			return nil, l.Err()
 		}
 		if err != nil && ctx.Err() != nil {
-			return nil, contextEnd(ctx)
+			return nil, ending.OfContext(ctx)
 		}
 		if c != nil || err != nil {
 			return c, err
@@ -202,7 +203,7 @@ func (l *ListWatch) Err() error {
 	if cause := context.Cause(l.ctx); errors.Is(cause, ErrStopped) {
 		return ErrStopped
 	}
-	return contextEnd(l.ctx)
+	return ending.OfContext(l.ctx)
 }
 
 // Revision returns the revision of which everything has been handed out. It is

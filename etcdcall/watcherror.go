@@ -1,7 +1,6 @@
 package etcdcall
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -10,6 +9,8 @@ import (
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+
+	"github.com/reprise-go/reprise/etcdcall/internal/ending"
 )
 
 var (
@@ -104,24 +105,16 @@ func (e *WatchError) Unwrap() []error {
 	return errs
 }
 
-// Why the client gives up a stream that the server has not ended. None of them
-// reaches a user.
-var (
-	errSilent     = errors.New("etcdcall: nothing heard from the server")
-	errTokenStale = errors.New("etcdcall: the token of the stream is no longer accepted")
-	errNumbering  = errors.New("etcdcall: the server numbers watches itself")
-	errOrder      = errors.New("etcdcall: an answer without a question")
-	errDropped    = errors.New("etcdcall: the server dropped a watch without a reason")
+// Why a stream of watches is given up.
+const (
+	errTokenStale = ending.GiveUpError("etcdcall: the token of the stream is no longer accepted")
+	errNumbering  = ending.GiveUpError("etcdcall: the server numbers watches itself")
+	errDropped    = ending.GiveUpError("etcdcall: the server dropped a watch without a reason")
 )
 
 // resumable reports whether a stream that ended with err can be taken up again.
 func resumable(err error) bool {
-	switch {
-	case errors.Is(err, errSilent), errors.Is(err, errTokenStale), errors.Is(err, errNumbering),
-		errors.Is(err, errOrder), errors.Is(err, errDropped), errors.Is(err, io.EOF):
-		return true
-	}
-	return classify(err).read == retry
+	return ending.GaveUp(err) || errors.Is(err, io.EOF) || classify(err).read == retry
 }
 
 // reasonError turns the text with which a server cancels a watch into an error.
@@ -146,21 +139,3 @@ func isTokenError(err error) bool {
 		errors.Is(err, rpctypes.ErrAuthOldRevision) ||
 		errors.Is(err, rpctypes.ErrUserEmpty)
 }
-
-// contextEnd is the error of something that ended with its context: it matches
-// what ctx.Err() says and the cause that was given.
-func contextEnd(ctx context.Context) error {
-	err, cause := ctx.Err(), context.Cause(ctx)
-	if cause == nil || errors.Is(cause, err) {
-		return cause
-	}
-	return &contextError{err: err, cause: cause}
-}
-
-type contextError struct{ err, cause error }
-
-// Error tells the context's error and its cause.
-func (e *contextError) Error() string { return e.err.Error() + ": " + e.cause.Error() }
-
-// Unwrap returns both.
-func (e *contextError) Unwrap() []error { return []error{e.err, e.cause} }

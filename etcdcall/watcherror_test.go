@@ -1,7 +1,6 @@
 package etcdcall
 
 import (
-	"context"
 	"errors"
 	"io"
 	"testing"
@@ -9,6 +8,8 @@ import (
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+
+	"github.com/reprise-go/reprise/etcdcall/internal/ending"
 )
 
 func TestAReasonBecomesTheErrorThatItNames(t *testing.T) {
@@ -37,7 +38,7 @@ func TestAReasonBecomesTheErrorThatItNames(t *testing.T) {
 func TestAStreamIsResumedUnlessItWasRefused(t *testing.T) {
 	t.Parallel()
 	for _, err := range []error{
-		errSilent, errTokenStale, errNumbering, errOrder, errDropped, io.EOF,
+		ending.ErrSilent, errTokenStale, errNumbering, ending.ErrOrder, errDropped, io.EOF,
 		rpctypes.ErrGRPCNoLeader, rpctypes.ErrGRPCStopped, rpctypes.ErrGRPCInvalidAuthToken,
 		status.Error(codes.Unavailable, "reset"), status.Error(codes.Internal, "broken framing"),
 	} {
@@ -49,23 +50,5 @@ func TestAStreamIsResumedUnlessItWasRefused(t *testing.T) {
 		if resumable(err) {
 			t.Errorf("%v is not final", err)
 		}
-	}
-}
-
-func TestAnEndByTheContextMatchesItsErrorAndItsCause(t *testing.T) {
-	t.Parallel()
-	plain, cancel := context.WithCancel(t.Context())
-	cancel()
-	if err := contextEnd(plain); err != context.Canceled { //nolint:errorlint // the plain error itself
-		t.Errorf("without a cause: got %v", err)
-	}
-	why := errors.New("the reason")
-	caused, cancelCause := context.WithCancelCause(t.Context())
-	cancelCause(why)
-	if err := contextEnd(caused); !errors.Is(err, context.Canceled) || !errors.Is(err, why) || err.Error() != "context canceled: the reason" {
-		t.Errorf("with a cause: got %v", err)
-	}
-	if err := contextEnd(t.Context()); err != nil {
-		t.Errorf("before the end: got %v", err)
 	}
 }

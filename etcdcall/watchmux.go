@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc/metadata"
 
 	"github.com/reprise-go/reprise"
+	"github.com/reprise-go/reprise/etcdcall/internal/ending"
 )
 
 // watchMux holds all watches of one client. Watches whose contexts carry the
@@ -79,7 +80,7 @@ func (m *watchMux) subscribe(ctx context.Context, op clientv3.Op) (*subscription
 		header, err := m.read(m.led(ctx), string(sub.key))
 		if err != nil {
 			if ctx.Err() != nil {
-				err = contextEnd(ctx)
+				err = ending.OfContext(ctx)
 			}
 			return nil, err
 		}

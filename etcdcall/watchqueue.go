@@ -8,6 +8,8 @@ import (
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/reprise-go/reprise/etcdcall/internal/ending"
 )
 
 // subscription is one watch: what it asks for, how far it has come, and what it
@@ -95,7 +97,7 @@ func (q *subscription) receive(ctx context.Context) (delivery, error) {
 		case <-q.ready:
 		case <-q.done:
 		case <-ctx.Done():
-			return delivery{}, contextEnd(ctx)
+			return delivery{}, ending.OfContext(ctx)
 		}
 	}
 }
@@ -171,7 +173,7 @@ func (q *subscription) finish(err error, keep bool) {
 
 // hook makes the watch end with its context.
 func (q *subscription) hook() {
-	unhook := context.AfterFunc(q.ctx, func() { q.leave(contextEnd(q.ctx)) })
+	unhook := context.AfterFunc(q.ctx, func() { q.leave(ending.OfContext(q.ctx)) })
 	q.mu.Lock()
 	q.unhook = unhook
 	ended := q.err != nil

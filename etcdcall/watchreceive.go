@@ -6,6 +6,8 @@ import (
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/reprise-go/reprise/etcdcall/internal/ending"
 )
 
 // handle takes in what the server sent. An error ends the gRPC stream.
@@ -29,7 +31,7 @@ func (s *watchStream) handle(resp *pb.WatchResponse) error {
 
 func (s *watchStream) handleCreated(resp *pb.WatchResponse) error {
 	if len(s.asked) == 0 {
-		return errOrder
+		return ending.ErrOrder
 	}
 	c := s.asked[0]
 	s.asked = s.asked[1:]

@@ -10,6 +10,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/reprise-go/reprise"
+	"github.com/reprise-go/reprise/etcdcall/internal/ending"
 )
 
 // watchStream keeps one gRPC stream open for the watches on it. When the stream
@@ -76,7 +77,7 @@ func (s *watchStream) run() {
 // the server it is no repetition of a call.
 func (s *watchStream) serve(context.Context, reprise.CallSettings) error {
 	ctx, cancel := context.WithCancelCause(s.ctx)
-	alarm := s.watchForSilence(ctx, func() { cancel(errSilent) })
+	alarm := s.watchForSilence(ctx, func() { cancel(ending.ErrSilent) })
 	var sender sync.WaitGroup
 	defer func() {
 		s.close()
@@ -86,28 +87,20 @@ func (s *watchStream) serve(context.Context, reprise.CallSettings) error {
 	}()
 	rpc, err := s.mux.remote.Watch(ctx, s.mux.grpc...)
 	if err != nil {
-		return streamEnd(ctx, err)
+		return ending.OfStream(ctx, err)
 	}
 	s.open()
 	sender.Go(func() { s.send(ctx, rpc) })
 	for {
 		resp, err := rpc.Recv()
 		if err != nil {
-			return streamEnd(ctx, err)
+			return ending.OfStream(ctx, err)
 		}
 		s.heard.Store(time.Now().UnixNano())
 		if err := s.handle(resp); err != nil {
 			return err
 		}
 	}
-}
-
-// streamEnd is why a stream under ctx ended with err.
-func streamEnd(ctx context.Context, err error) error {
-	if cause := context.Cause(ctx); cause != nil {
-		return cause
-	}
-	return err
 }
 
 // open registers all watches on the gRPC stream that was just opened.

@@ -60,6 +60,7 @@ var rules = []rule{
 	{path: "otelcall/otelhealth", deny: with(without(heavy, "testing"), "go.etcd.io", "github.com/googleapis/gax-go", module+"/etcdcall")},
 	{path: "otelcall", deny: with(heavy, "go.etcd.io", "github.com/googleapis/gax-go", module+"/etcdcall")},
 	{path: "etcdcall/internal/completion", allow: with(messages, module+"/etcdcall/internal/keyrange")},
+	{path: "etcdcall/internal/ending", allow: []string{}},
 	{path: "etcdcall/internal/keyrange", allow: []string{}},
 	{path: "etcdcall", deny: with(heavy, "github.com/googleapis/gax-go", "github.com/bufbuild", module+"/services")},
 	{path: "cmd", deny: without(heavy, "testing")},
