@@ -9,9 +9,12 @@ import (
 	"testing"
 	"testing/synctest"
 
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/reprise-go/reprise/etcdcall/internal/watchtest"
 )
 
 // pagedKV answers the reads of a list one by one. It has no streams.
@@ -48,7 +51,7 @@ func (kv *pagedKV) Get(ctx context.Context, key string, opts ...clientv3.OpOptio
 
 // page is a part of a list, of keys with their revisions.
 func page(cluster uint64, rev int64, more bool, keys ...listed) *clientv3.GetResponse {
-	r := &clientv3.GetResponse{Header: of(cluster, rev), More: more}
+	r := &clientv3.GetResponse{Header: &pb.ResponseHeader{ClusterId: cluster, Revision: rev}, More: more}
 	for _, k := range keys {
 		r.Kvs = append(r.Kvs, &mvccpb.KeyValue{Key: []byte(k.key), ModRevision: k.rev})
 	}
@@ -108,10 +111,9 @@ func TestAListThatIsOvertakenBeginsAnew(t *testing.T) {
 		},
 	} {
 		synctest.Test(t, func(t *testing.T) {
-			m, end := (&watchServer{rev: 10}).mux()
-			defer end()
+			s := watchtest.NewServer(10)
 			kv := &pagedKV{answers: append([]any{begin}, test.then...)}
-			l, err := NewListWatchOf(t.Context(), kv, newWatcher(m), "p/", clientv3.WithPrefix())
+			l, err := NewListWatchOf(t.Context(), kv, watcherOn(t, s), "p/", clientv3.WithPrefix())
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -141,7 +143,7 @@ func TestAListThatIsOvertakenBeginsAnew(t *testing.T) {
 				t.Errorf("%s: the bound on pages outlives the list, or a read is given up after a while: %v", name, kv.hasty)
 			}
 			synctest.Wait()
-			if n := len(l.watch.sub.stream.Load().subs); n != 1 {
+			if n := watching(s); n != 1 {
 				t.Errorf("%s: %d watches go on", name, n)
 			}
 		})

@@ -17,6 +17,8 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+
+	"github.com/reprise-go/reprise/etcdcall/internal/watchtest"
 )
 
 // streamedKV answers the streams of a list one by one, beside its pages.
@@ -110,11 +112,9 @@ func lastChunk(cluster uint64, more bool, keys ...listed) *pb.RangeResponse {
 }
 
 // listOn returns a ListWatch of what kv has, on a server of watches.
-func listOn(t *testing.T, s *watchServer, kv clientv3.KV, key string, opts ...clientv3.OpOption) *ListWatch {
+func listOn(t *testing.T, s *watchtest.Server, kv clientv3.KV, key string, opts ...clientv3.OpOption) *ListWatch {
 	t.Helper()
-	m, end := s.mux()
-	t.Cleanup(end)
-	l, err := NewListWatchOf(t.Context(), kv, newWatcher(m), key, opts...)
+	l, err := NewListWatchOf(t.Context(), kv, watcherOn(t, s), key, opts...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -187,7 +187,7 @@ func TestAListGoesOnWhateverBecomesOfItsStream(t *testing.T) {
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			kv := &streamedKV{pagedKV: pagedKV{answers: append([]any{page(1, 10, true, a, b)}, test.pages...)}, streams: test.streams}
-			l := listOn(t, &watchServer{rev: 10}, kv, "p/", clientv3.WithPrefix())
+			l := listOn(t, watchtest.NewServer(10), kv, "p/", clientv3.WithPrefix())
 			began := time.Now()
 			var got []string
 			for l.Revision() == 0 {
@@ -236,7 +236,7 @@ func TestTheEndOfARangeIsReadAgainAfterABreak(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			a, b := listed{"p/a", 5}, listed{"p/b", 6}
 			kv := &streamedKV{pagedKV: pagedKV{answers: []any{page(1, 10, true, a), page(1, 10, false, b)}}, streams: [][]any{{chunk(b)}}}
-			l := listOn(t, &watchServer{rev: 10}, kv, "p/", clientv3.WithRange(end))
+			l := listOn(t, watchtest.NewServer(10), kv, "p/", clientv3.WithRange(end))
 			var got []string
 			for l.Revision() == 0 {
 				changes, err := l.Next(t.Context())
@@ -266,7 +266,7 @@ func TestAReaderThatGoesAwayLeavesTheStream(t *testing.T) {
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			kv := &streamedKV{pagedKV: pagedKV{answers: []any{page(1, 10, true, a)}}, streams: test.streams}
-			l := listOn(t, &watchServer{rev: 10}, kv, "p/", clientv3.WithPrefix())
+			l := listOn(t, watchtest.NewServer(10), kv, "p/", clientv3.WithPrefix())
 			if _, err := l.Next(t.Context()); err != nil {
 				t.Fatal(err)
 			}

@@ -3,25 +3,49 @@ package etcdcall
 import (
 	"context"
 	"errors"
+	"io"
 	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/reprise-go/reprise"
+	"github.com/reprise-go/reprise/etcdcall/internal/watchtest"
 )
 
-// breakWatch ends the watch of l for a reason.
-func breakWatch(l *ListWatch, reason WatchReason) {
-	sub := l.watch.sub
-	s := sub.stream.Load()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.fail(sub, &WatchError{Reason: reason})
+// lastWatch is the one that was asked for last.
+func lastWatch(s *watchtest.Server) (*watchtest.Stream, int64) {
+	st := s.Last()
+	created := st.Created()
+	return st, created[len(created)-1].WatchId
+}
+
+// tellLast sends events to the last watch.
+func tellLast(s *watchtest.Server, events ...*clientv3.Event) {
+	st, id := lastWatch(s)
+	st.Tell(id, events...)
+}
+
+// breakLast makes the last watch break for a reason.
+func breakLast(s *watchtest.Server, reason WatchReason) {
+	st, id := lastWatch(s)
+	switch reason {
+	case WatchCompacted:
+		st.Answer(&pb.WatchResponse{WatchId: id, Canceled: true, CompactRevision: 1})
+	case WatchRefused:
+		st.Answer(&pb.WatchResponse{WatchId: id, Canceled: true, CancelReason: "etcdserver: permission denied"})
+	case WatchRestored:
+		h := s.Header()
+		s.Become(h.ClusterId+1, h.Revision)
+		st.Break(io.EOF)
+		time.Sleep(time.Second)
+	}
+	synctest.Wait()
 }
 
 func change(kind mvccpb.Event_EventType, key string, rev int64) *clientv3.Event {
@@ -48,7 +72,7 @@ func nextOf(t *testing.T, l *ListWatch) []string {
 func TestAListWatchTellsTheDifferenceToAllThatItToldBefore(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		s, kv := &watchServer{rev: 10}, &pagedKV{}
+		s, kv := watchtest.NewServer(10), &pagedKV{}
 		l := listOn(t, s, kv, "p/", clientv3.WithPrefix(), clientv3.WithPrevKV())
 		for i, step := range []struct {
 			page     *clientv3.GetResponse // if a new list is read
@@ -74,20 +98,20 @@ func TestAListWatchTellsTheDifferenceToAllThatItToldBefore(t *testing.T) {
 			if step.page != nil {
 				kv.answers = append(kv.answers, step.page)
 			} else {
-				s.tell(l.watch.sub, step.events...)
+				tellLast(s, step.events...)
 			}
 			if step.broken != 0 {
-				breakWatch(l, step.broken)
+				breakLast(s, step.broken)
 			}
 			if got := nextOf(t, l); !slices.Equal(got, step.want) || l.Revision() != step.revision {
 				t.Errorf("step %d: got %q up to %d, want %q up to %d", i, got, l.Revision(), step.want, step.revision)
 			}
 			synctest.Wait()
-			if created := s.last().created; step.page != nil && (len(created) != 1 || created[0].StartRevision != step.revision+1 || !created[0].PrevKv || string(created[0].RangeEnd) != "p0") {
+			if created := s.Last().Created(); step.page != nil && (len(created) != 1 || created[0].StartRevision != step.revision+1 || !created[0].PrevKv || string(created[0].RangeEnd) != "p0") {
 				t.Errorf("step %d: watched as %v", i, created)
 			}
 		}
-		breakWatch(l, WatchRefused)
+		breakLast(s, WatchRefused)
 		for range 2 {
 			_, err := l.Next(t.Context())
 			if refused, ok := errors.AsType[*WatchError](err); !ok || refused.Reason != WatchRefused || l.Err() != nil {
@@ -119,9 +143,8 @@ func TestTheEndOfAListWatchEndsWhatItWaitsFor(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				ctx, cancel := context.WithCancelCause(t.Context())
 				defer cancel(nil)
-				m, end := (&watchServer{rev: 10}).mux()
-				defer end()
-				l, err := NewListWatchOf(ctx, kv(), newWatcher(m), "p/", clientv3.WithPrefix())
+				s := watchtest.NewServer(10)
+				l, err := NewListWatchOf(ctx, kv(), watcherOn(t, s), "p/", clientv3.WithPrefix())
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -144,7 +167,7 @@ func TestTheEndOfAListWatchEndsWhatItWaitsFor(t *testing.T) {
 				if took := time.Since(began); !asItShould || took != time.Second || !errors.Is(l.Err(), err) && l.Err().Error() != err.Error() {
 					t.Errorf("waiting for %s: got %v after %v, and it ended with %v", name, err, took, l.Err())
 				}
-				if len(m.streams) > 0 {
+				if slices.ContainsFunc(s.Streams(), func(st *watchtest.Stream) bool { return !st.Ended() }) {
 					t.Errorf("waiting for %s: it watches on", name)
 				}
 			})
@@ -156,7 +179,7 @@ func TestTheEndOfAListWatchEndsWhatItWaitsFor(t *testing.T) {
 func TestALoopThatIsLeftLeavesTheRest(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		s := &watchServer{rev: 10}
+		s := watchtest.NewServer(10)
 		kv := &pagedKV{answers: []any{page(1, 10, false, listed{"p/a", 5}, listed{"p/b", 6}, listed{"p/c", 7})}}
 		l := listOn(t, s, kv, "p/", clientv3.WithPrefix())
 		one := func() string {
@@ -177,7 +200,7 @@ func TestALoopThatIsLeftLeavesTheRest(t *testing.T) {
 			t.Errorf("the rest is %q, up to %d", got, l.Revision())
 		}
 		synctest.Wait()
-		s.tell(l.watch.sub, putOf("p/a", 11), putOf("p/b", 12), putOf("p/c", 12), putOf("p/d", 13))
+		tellLast(s, putOf("p/a", 11), putOf("p/b", 12), putOf("p/c", 12), putOf("p/d", 13))
 		for _, want := range []struct {
 			key string
 			rev int64
@@ -189,7 +212,7 @@ func TestALoopThatIsLeftLeavesTheRest(t *testing.T) {
 		if got := nextOf(t, l); !slices.Equal(got, []string{"put p/d watched"}) || l.Revision() != 13 {
 			t.Errorf("the rest is %q, up to %d", got, l.Revision())
 		}
-		s.tell(l.watch.sub, putOf("p/a", 14))
+		tellLast(s, putOf("p/a", 14))
 		if got := one(); got != "p/a" || l.Revision() != 14 {
 			t.Errorf("with nothing left, got %q up to %d", got, l.Revision())
 		}
@@ -197,7 +220,7 @@ func TestALoopThatIsLeftLeavesTheRest(t *testing.T) {
 			t.Errorf("the rest of nothing is %q, up to %d", got, l.Revision())
 		}
 		kv.answers = append(kv.answers, page(1, 20, false, listed{"p/a", 15}, listed{"p/e", 16}))
-		breakWatch(l, WatchCompacted)
+		breakLast(s, WatchCompacted)
 		if got := one(); got != "p/a" || l.Revision() != 14 {
 			t.Errorf("of another list, got %q up to %d, want p/a up to 14", got, l.Revision())
 		}
@@ -217,7 +240,7 @@ func TestAListIsReadByOneAtATime(t *testing.T) {
 	kv := &pagedKV{answers: []any{
 		page(1, 10, true, listed{"p/a", 5}), page(1, 10, true, listed{"p/b", 6}), page(1, 10, false, listed{"p/c", 7}),
 	}}
-	l := listOn(t, &watchServer{rev: 10}, kv, "p/", clientv3.WithPrefix())
+	l := listOn(t, watchtest.NewServer(10), kv, "p/", clientv3.WithPrefix())
 	l.noStreams.Store(true)
 	var all sync.WaitGroup
 	for range 3 {
@@ -247,13 +270,13 @@ func TestAListWatchReadsAndWatchesTheSame(t *testing.T) {
 		{"k", []clientv3.OpOption{clientv3.WithFromKey()}, `from "k" to "\x00" at 0`, "k", "\x00", false},
 	} {
 		synctest.Test(t, func(t *testing.T) {
-			s, kv := &watchServer{rev: 10}, &pagedKV{answers: []any{page(1, 10, false)}}
+			s, kv := watchtest.NewServer(10), &pagedKV{answers: []any{page(1, 10, false)}}
 			l := listOn(t, s, kv, test.key, test.opts...)
 			if got := nextOf(t, l); len(got) > 0 || !slices.Equal(kv.asked, []string{test.asked}) {
 				t.Errorf("got %q, and asked %s, want %s", got, kv.asked, test.asked)
 			}
 			synctest.Wait()
-			if r := s.last().created[0]; string(r.Key) != test.from || string(r.RangeEnd) != test.until || r.StartRevision != 11 || r.PrevKv != test.prev {
+			if r := s.Last().Created()[0]; string(r.Key) != test.from || string(r.RangeEnd) != test.until || r.StartRevision != 11 || r.PrevKv != test.prev {
 				t.Errorf("watched as %v, want [%q,%q) from 11", r, test.from, test.until)
 			}
 		})

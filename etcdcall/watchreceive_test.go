@@ -11,6 +11,8 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/reprise-go/reprise/etcdcall/internal/watchtest"
 )
 
 // revisions are those of the events of d.
@@ -275,8 +277,8 @@ func TestTheFirstCreationIsToldToWhoAskedForIt(t *testing.T) {
 func TestAWatchOfTheFutureMovesToAStreamOfItsOwn(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		server := &watchServer{rev: 10}
-		m, end := server.mux()
+		server := watchtest.NewServer(10)
+		m, end := muxOn(server)
 		defer end()
 		now, err := m.subscribe(t.Context(), clientv3.OpWatch("key"))
 		if err != nil {
@@ -291,14 +293,14 @@ func TestAWatchOfTheFutureMovesToAStreamOfItsOwn(t *testing.T) {
 			t.Fatal(err)
 		}
 		synctest.Wait()
-		if now.stream.Load() != next.stream.Load() || now.stream.Load() == future.stream.Load() || len(server.streams) != 2 {
-			t.Errorf("%d streams were opened; the watch of the future is with the others: %v", len(server.streams), now.stream.Load() == future.stream.Load())
+		if now.stream.Load() != next.stream.Load() || now.stream.Load() == future.stream.Load() || len(server.Streams()) != 2 {
+			t.Errorf("%d streams were opened; the watch of the future is with the others: %v", len(server.Streams()), now.stream.Load() == future.stream.Load())
 		}
-		if got := server.streams[0].cancelled; !slices.Equal(got, []int64{2}) {
+		if got := server.Streams()[0].Cancelled(); !slices.Equal(got, []int64{2}) {
 			t.Errorf("cancelled on the shared stream: %v, want 2", got)
 		}
 		// Once it has begun, a server that is behind moves it no more.
-		server.tell(future, putAt(12, 1))
+		tell(server, future, putAt(12, 1))
 		synctest.Wait()
 		if d, err := future.receive(t.Context()); err != nil || d.upTo != 12 {
 			t.Errorf("got %v, %v", d, err)

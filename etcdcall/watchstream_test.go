@@ -13,133 +13,26 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
-	"google.golang.org/grpc"
 
 	"github.com/reprise-go/reprise"
+	"github.com/reprise-go/reprise/etcdcall/internal/watchtest"
 )
 
-// watchServer accepts every watch and answers every request.
-type watchServer struct {
-	mu      sync.Mutex
-	streams []*servedStream
-	rev     int64
-	reads   int
-
-	// Each may be nil. ignores says which requests are not answered; open is
-	// called before a stream opens, with its number from 1 on.
-	ignores func(*pb.WatchRequest) bool
-	open    func(ctx context.Context, n int) error
-}
-
-type servedStream struct {
-	grpc.ClientStream
-	ctx       context.Context
-	server    *watchServer
-	answers   chan *pb.WatchResponse
-	broken    chan error
-	opened    time.Time
-	created   []*pb.WatchCreateRequest
-	cancelled []int64
-	progress  []time.Time // when it was asked for
-	signs     []time.Time // when one of life was asked for
-}
-
-// mux returns a watchMux on s, and what closes it.
-func (s *watchServer) mux() (m *watchMux, closing func()) {
+// muxOn returns a watchMux on s, and what closes it.
+func muxOn(s *watchtest.Server) (m *watchMux, closing func()) {
 	m = newWatchMux(s, watchSettings{
 		backoff: reprise.Backoff{Initial: 10 * time.Millisecond, Jitter: reprise.JitterNone}, silence: 4 * time.Second, buffer: 1 << 20,
-	}, nil, func(context.Context, string) (*pb.ResponseHeader, error) {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		s.reads++
-		return s.header(), nil
-	})
+	}, nil, func(context.Context, string) (*pb.ResponseHeader, error) { return s.Header(), nil })
 	return m, sync.OnceFunc(m.close)
 }
 
-func (s *watchServer) header() *pb.ResponseHeader {
-	return &pb.ResponseHeader{ClusterId: 1, Revision: s.rev}
-}
-
-// Watch implements pb.WatchClient.
-func (s *watchServer) Watch(ctx context.Context, _ ...grpc.CallOption) (grpc.BidiStreamingClient[pb.WatchRequest, pb.WatchResponse], error) {
-	s.mu.Lock()
-	st := &servedStream{ctx: ctx, server: s, answers: make(chan *pb.WatchResponse, 1000), broken: make(chan error, 1), opened: time.Now()}
-	s.streams = append(s.streams, st)
-	n := len(s.streams)
-	s.mu.Unlock()
-	if s.open != nil {
-		if err := s.open(ctx, n); err != nil {
-			return nil, err
-		}
-	}
-	return st, nil
-}
-
-// Send implements grpc.BidiStreamingClient.
-func (st *servedStream) Send(req *pb.WatchRequest) error {
-	s := st.server
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	answer := &pb.WatchResponse{Header: s.header()}
-	switch r := req.RequestUnion.(type) {
-	case *pb.WatchRequest_CreateRequest:
-		answer.Created, answer.WatchId = true, r.CreateRequest.WatchId
-		if r.CreateRequest.StartRevision < 0 {
-			st.signs = append(st.signs, time.Now())
-			answer.Canceled = true
-		} else {
-			st.created = append(st.created, r.CreateRequest)
-		}
-	case *pb.WatchRequest_CancelRequest:
-		st.cancelled = append(st.cancelled, r.CancelRequest.WatchId)
-		answer.Canceled, answer.WatchId = true, r.CancelRequest.WatchId
-	case *pb.WatchRequest_ProgressRequest:
-		st.progress = append(st.progress, time.Now())
-		answer.WatchId = clientv3.InvalidWatchID
-	}
-	if s.ignores == nil || !s.ignores(req) {
-		st.answers <- answer
-	}
-	return nil
-}
-
-// Recv implements grpc.BidiStreamingClient.
-func (st *servedStream) Recv() (*pb.WatchResponse, error) {
-	select {
-	case r := <-st.answers:
-		return r, nil
-	default:
-	}
-	select {
-	case r := <-st.answers:
-		return r, nil
-	case err := <-st.broken:
-		return nil, err
-	case <-st.ctx.Done():
-		return nil, st.ctx.Err()
-	}
-}
-
-// last is the stream that was opened last.
-func (s *watchServer) last() *servedStream {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.streams[len(s.streams)-1]
-}
-
 // tell sends events to a watch on the stream that was opened last.
-func (s *watchServer) tell(sub *subscription, events ...*clientv3.Event) {
-	st := s.last()
-	s.mu.Lock()
-	s.rev = max(s.rev, events[len(events)-1].Kv.ModRevision)
-	header := s.header()
-	s.mu.Unlock()
+func tell(s *watchtest.Server, sub *subscription, events ...*clientv3.Event) {
 	stream := sub.stream.Load()
 	stream.mu.Lock()
 	id := sub.id
 	stream.mu.Unlock()
-	st.answers <- &pb.WatchResponse{WatchId: id, Events: events, Header: header}
+	s.Last().Tell(id, events...)
 }
 
 // wordsOf says what r asks for.
@@ -161,8 +54,8 @@ func TestAResumedWatchAsksForTheSame(t *testing.T) {
 		"progress":  {[]clientv3.OpOption{clientv3.WithProgressNotify()}, "[key,) from %d, filters [], previous false, progress true, fragments true"},
 	} {
 		synctest.Test(t, func(t *testing.T) {
-			s := &watchServer{rev: 10}
-			m, end := s.mux()
+			s := watchtest.NewServer(10)
+			m, end := muxOn(s)
 			defer end()
 			sub, err := m.subscribe(t.Context(), clientv3.OpWatch("key", test.opts...))
 			if err != nil {
@@ -171,19 +64,19 @@ func TestAResumedWatchAsksForTheSame(t *testing.T) {
 			check := func(want int64) {
 				t.Helper()
 				synctest.Wait()
-				created := s.last().created
+				created := s.Last().Created()
 				if len(created) != 1 || wordsOf(created[0]) != fmt.Sprintf(test.want, want) {
 					t.Errorf("%s: asked for %v, want %s", name, created, fmt.Sprintf(test.want, want))
 				}
 			}
 			breaks := func() {
-				s.last().broken <- rpctypes.ErrGRPCStopped
+				s.Last().Break(rpctypes.ErrGRPCStopped)
 				time.Sleep(time.Second)
 			}
 			check(0)
 			breaks() // before anything came
 			check(11)
-			s.tell(sub, putAt(11, 1), putAt(15, 1))
+			tell(s, sub, putAt(11, 1), putAt(15, 1))
 			synctest.Wait()
 			breaks()
 			check(16)
@@ -222,24 +115,22 @@ func TestAStreamIsAskedForItsProgressFourTimesWithinTheSilence(t *testing.T) {
 	t.Parallel()
 	for _, tells := range []bool{true, false} {
 		synctest.Test(t, func(t *testing.T) {
-			s := &watchServer{rev: 10}
-			s.ignores = func(r *pb.WatchRequest) bool { return r.GetProgressRequest() != nil && !tells }
-			m, end := s.mux()
+			s := watchtest.NewServer(10)
+			s.Ignores = func(r *pb.WatchRequest) bool { return r.GetProgressRequest() != nil && !tells }
+			m, end := muxOn(s)
 			defer end()
 			sub, err := m.subscribe(t.Context(), clientv3.OpWatch("key"))
 			if err != nil {
 				t.Fatal(err)
 			}
-			s.mu.Lock()
-			s.rev = 20
-			s.mu.Unlock()
+			s.Become(1, 20)
 			time.Sleep(40*time.Second + time.Millisecond)
 			synctest.Wait()
-			st := s.last()
-			if len(s.streams) != 1 || len(st.progress) != 40 {
-				t.Errorf("asked %d times within 40s, on %d streams", len(st.progress), len(s.streams))
+			progress, signs := s.Last().Asked()
+			if n := len(s.Streams()); n != 1 || progress != 40 {
+				t.Errorf("asked %d times within 40s, on %d streams", progress, n)
 			}
-			if signs := len(st.signs); tells && signs > 0 || !tells && (signs < 13 || signs > 40) {
+			if tells && signs > 0 || !tells && (signs < 13 || signs > 40) {
 				t.Errorf("progress is told %v: asked for %d signs of life", tells, signs)
 			}
 			if want := map[bool]int64{true: 21, false: 11}[tells]; sub.next != want {
@@ -263,15 +154,15 @@ func TestASilentServerIsLeft(t *testing.T) {
 		"it answers for half a minute": {opens: true, heard: 30 * time.Second},
 	} {
 		synctest.Test(t, func(t *testing.T) {
-			s := &watchServer{rev: 10}
-			m, end := s.mux()
+			s := watchtest.NewServer(10)
+			m, end := muxOn(s)
 			defer end()
 			began := time.Now()
-			s.ignores = func(*pb.WatchRequest) bool { return len(s.streams) == 1 && time.Since(began) > test.heard }
+			s.Ignores = func(*pb.WatchRequest) bool { return len(s.Streams()) == 1 && time.Since(began) > test.heard }
 			if test.heard == 0 {
-				s.ignores = func(*pb.WatchRequest) bool { return len(s.streams) == 1 }
+				s.Ignores = func(*pb.WatchRequest) bool { return len(s.Streams()) == 1 }
 			}
-			s.open = func(ctx context.Context, n int) error {
+			s.Open = func(ctx context.Context, n int) error {
 				if n > 1 || test.opens {
 					return nil
 				}
@@ -284,14 +175,14 @@ func TestASilentServerIsLeft(t *testing.T) {
 			}
 			time.Sleep(test.heard + 2*silence)
 			synctest.Wait()
-			if len(s.streams) != 2 {
-				t.Fatalf("%s: %d streams were opened", name, len(s.streams))
+			if len(s.Streams()) != 2 {
+				t.Fatalf("%s: %d streams were opened", name, len(s.Streams()))
 			}
 			// With a pause of 10 ms in between.
-			if got, want := s.streams[1].opened.Sub(began), test.heard+silence+10*time.Millisecond; got != want {
+			if got, want := s.Streams()[1].Opened().Sub(began), test.heard+silence+10*time.Millisecond; got != want {
 				t.Errorf("%s: left after %v, want %v", name, got, want)
 			}
-			s.tell(sub, putAt(11, 1))
+			tell(s, sub, putAt(11, 1))
 			if d, err := sub.receive(t.Context()); err != nil || d.upTo != 11 {
 				t.Errorf("%s: got %v, %v", name, d, err)
 			}
@@ -302,16 +193,16 @@ func TestASilentServerIsLeft(t *testing.T) {
 func TestAStreamThatCannotBeResumedEndsItsWatches(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		s := &watchServer{rev: 10}
-		m, end := s.mux()
+		s := watchtest.NewServer(10)
+		m, end := muxOn(s)
 		defer end()
 		sub, err := m.subscribe(t.Context(), clientv3.OpWatch("key"))
 		if err != nil {
 			t.Fatal(err)
 		}
-		s.tell(sub, putAt(12, 1))
+		tell(s, sub, putAt(12, 1))
 		synctest.Wait()
-		s.last().broken <- rpctypes.ErrGRPCPermissionDenied
+		s.Last().Break(rpctypes.ErrGRPCPermissionDenied)
 		<-sub.done
 		if d, err := sub.receive(t.Context()); err != nil || d.upTo != 12 {
 			t.Errorf("what came before is lost: %v, %v", d, err)
@@ -326,8 +217,8 @@ func TestAStreamThatCannotBeResumedEndsItsWatches(t *testing.T) {
 			t.Errorf("%d streams are left", len(m.streams))
 		}
 		// The next watch has a stream of its own.
-		if _, err := m.subscribe(t.Context(), clientv3.OpWatch("key")); err != nil || len(s.streams) != 2 {
-			t.Errorf("another watch: %v, on stream %d", err, len(s.streams))
+		if _, err := m.subscribe(t.Context(), clientv3.OpWatch("key")); err != nil || len(s.Streams()) != 2 {
+			t.Errorf("another watch: %v, on stream %d", err, len(s.Streams()))
 		}
 	})
 }
@@ -336,8 +227,8 @@ func TestAStreamThatCannotBeResumedEndsItsWatches(t *testing.T) {
 func TestTheStreamOfTheLastWatchIsClosed(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		s := &watchServer{rev: 10}
-		m, end := s.mux()
+		s := watchtest.NewServer(10)
+		m, end := muxOn(s)
 		defer end()
 		for n := 1; n <= 3; n++ {
 			ctx, cancel := context.WithCancel(t.Context())
@@ -351,15 +242,15 @@ func TestTheStreamOfTheLastWatchIsClosed(t *testing.T) {
 			}
 			cancel()
 			synctest.Wait()
-			if st := s.last(); st.ctx.Err() != nil || !slices.Equal(st.cancelled, []int64{1}) || len(s.streams) != n {
-				t.Errorf("after the first of two ended: %v, cancelled %v, %d streams", st.ctx.Err(), st.cancelled, len(s.streams))
+			if st := s.Last(); st.Ended() || !slices.Equal(st.Cancelled(), []int64{1}) || len(s.Streams()) != n {
+				t.Errorf("after the first of two ended: %v, cancelled %v, %d streams", st.Ended(), st.Cancelled(), len(s.Streams()))
 			}
 			if !errors.Is(first.ended(), context.Canceled) || second.ended() != nil {
 				t.Errorf("they ended with %v and %v", first.ended(), second.ended())
 			}
 			second.leave(ErrStopped)
 			synctest.Wait()
-			if s.last().ctx.Err() == nil || len(m.streams) != 0 {
+			if !s.Last().Ended() || len(m.streams) != 0 {
 				t.Errorf("the stream is left open for no watch")
 			}
 		}
