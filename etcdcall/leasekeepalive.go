@@ -29,7 +29,7 @@ func (s *settings) lease() leaseSettings {
 	l := leaseSettings{
 		backoff:   reprise.Backoff{Initial: 10 * time.Millisecond, Max: 500 * time.Millisecond, Multiplier: 2},
 		check:     s.leaseCheck,
-		silence:   s.watch().silence,
+		silence:   s.watch().Silence,
 		anyLeader: s.anyLeader,
 	}
 	if l.check <= 0 {

@@ -32,7 +32,7 @@ var errStreamCut = errors.New("etcdcall: the stream of a list ended early")
 // openStream opens a stream of the rest of the list.
 func (l *ListWatch) openStream(ctx context.Context) *listStream {
 	life, forget := context.WithTimeout(l.ctx, forever)
-	s := &listStream{patience: l.watch.sub.stream.Load().mux.silence}
+	s := &listStream{patience: l.watch.sub.Silence()}
 	s.ctx, s.cancel = context.WithCancelCause(life)
 	context.AfterFunc(s.ctx, forget)
 	defer context.AfterFunc(ctx, func() { s.cancel(context.Cause(ctx)) })()

@@ -12,6 +12,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/reprise-go/reprise"
+	"github.com/reprise-go/reprise/etcdcall/internal/watch"
 )
 
 // Watch receives the changes of a key or a range of keys: all of them, in
@@ -35,7 +36,7 @@ import (
 // The methods are safe for concurrent use. Always end a watch by its context or
 // by Stop: a loop that is left does not end it.
 type Watch struct {
-	sub   *subscription
+	sub   *watch.Subscription
 	until atomic.Int64
 
 	mu   sync.Mutex
@@ -80,13 +81,13 @@ func NewWatch(ctx context.Context, w clientv3.Watcher, key string, opts ...clien
 	if err != nil {
 		return nil, err
 	}
-	sub, err := mux.subscribe(ctx, op)
+	sub, err := mux.Subscribe(ctx, op)
 	if err != nil {
 		return nil, err
 	}
-	watch := &Watch{sub: sub}
-	watch.until.Store(max(op.Rev()-1, 0))
-	return watch, nil
+	begun := &Watch{sub: sub}
+	begun.until.Store(max(op.Rev()-1, 0))
+	return begun, nil
 }
 
 // watchOp is clientv3.OpWatch, with an error where that panics: for options
@@ -101,7 +102,7 @@ func watchOp(key string, opts []clientv3.OpOption) (op clientv3.Op, err error) {
 }
 
 // muxOf finds the watches of this package behind w.
-func muxOf(w clientv3.Watcher) (*watchMux, error) {
+func muxOf(w clientv3.Watcher) (*watch.Mux, error) {
 	if cli, ok := w.(*clientv3.Client); ok && cli != nil {
 		w = cli.Watcher
 	}
@@ -118,12 +119,12 @@ func (w *Watch) Next(ctx context.Context) (*Changes, error) {
 	if c := w.takeRest(); c != nil {
 		return c, nil
 	}
-	d, err := w.sub.receive(ctx)
+	d, err := w.sub.Receive(ctx)
 	if err != nil {
 		return nil, err
 	}
-	w.until.Store(d.upTo)
-	return &Changes{Events: d.events, Revision: d.upTo}, nil
+	w.until.Store(d.UpTo)
+	return &Changes{Events: d.Events, Revision: d.UpTo}, nil
 }
 
 func (w *Watch) takeRest() *Changes {
@@ -131,7 +132,7 @@ func (w *Watch) takeRest() *Changes {
 	defer w.mu.Unlock()
 	c := w.rest
 	w.rest = nil
-	if c == nil || w.sub.abandoned() {
+	if c == nil || w.sub.Stopped() {
 		return nil
 	}
 	w.until.Store(c.Revision)
@@ -195,10 +196,10 @@ func single(all iter.Seq2[*Changes, error], putBack func(c *Changes, i int)) ite
 
 // Stop ends the watch. What was received and not read is dropped. Stopping
 // again, or a watch that has ended, does nothing.
-func (w *Watch) Stop() { w.sub.leave(ErrStopped) }
+func (w *Watch) Stop() { w.sub.Stop(ErrStopped) }
 
 // Err returns why the watch ended, and nil as long as it has not.
-func (w *Watch) Err() error { return w.sub.ended() }
+func (w *Watch) Err() error { return w.sub.Err() }
 
 // Revision returns the revision of which everything has been handed out. A
 // watch from the next one continues this one.
@@ -208,4 +209,4 @@ func (w *Watch) Revision() int64 { return w.until.Load() }
 // changes that were made before, all but those under way have been received;
 // a Heard that lies further back than the time of [WithWatchSilence] means that
 // the watch is trying to find a server.
-func (w *Watch) Heard() time.Time { return time.Unix(0, w.sub.stream.Load().heard.Load()) }
+func (w *Watch) Heard() time.Time { return w.sub.Heard() }

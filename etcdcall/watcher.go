@@ -8,16 +8,18 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/reprise-go/reprise/etcdcall/internal/watch"
 )
 
 // watcher is the clientv3.Watcher of this package.
 type watcher struct {
-	mux   *watchMux
+	mux   *watch.Mux
 	close func()
 }
 
-func newWatcher(m *watchMux) *watcher {
-	return &watcher{mux: m, close: sync.OnceFunc(m.close)}
+func newWatcher(m *watch.Mux) *watcher {
+	return &watcher{mux: m, close: sync.OnceFunc(func() { m.Close(ErrClosed) })}
 }
 
 // Watch implements clientv3.Watcher. It differs from clientv3's in this: it
@@ -27,9 +29,9 @@ func newWatcher(m *watchMux) *watcher {
 func (w *watcher) Watch(ctx context.Context, key string, opts ...clientv3.OpOption) clientv3.WatchChan {
 	out := make(chan clientv3.WatchResponse, 1)
 	op, err := watchOp(key, opts)
-	var sub *subscription
+	var sub *watch.Subscription
 	if err == nil {
-		sub, err = w.mux.subscribe(ctx, op)
+		sub, err = w.mux.Subscribe(ctx, op)
 	}
 	if err != nil {
 		if last, ok := lastResponse(ctx, err); ok {
@@ -40,35 +42,32 @@ func (w *watcher) Watch(ctx context.Context, key string, opts ...clientv3.OpOpti
 	}
 	if op.Rev() > 0 {
 		// clientv3 returns when the server has accepted the watch, too.
-		select {
-		case <-sub.started:
-		case <-sub.done:
-		}
+		sub.Await()
 	}
-	w.mux.running.Go(func() { w.pump(ctx, sub, out) })
+	w.mux.Go(func() { w.pump(ctx, sub, out) })
 	return out
 }
 
 // pump hands on what sub receives.
-func (w *watcher) pump(ctx context.Context, sub *subscription, out chan<- clientv3.WatchResponse) {
+func (w *watcher) pump(ctx context.Context, sub *watch.Subscription, out chan<- clientv3.WatchResponse) {
 	defer close(out)
 	for {
-		d, err := sub.receive(context.Background())
+		d, err := sub.Receive(context.Background())
 		if err != nil {
 			if last, ok := lastResponse(ctx, err); ok {
 				select {
 				case out <- last:
 				case <-ctx.Done():
-				case <-w.mux.closing:
+				case <-w.mux.Closing():
 				}
 			}
 			return
 		}
 		select {
-		case out <- clientv3.WatchResponse{Header: d.header, Events: d.events, Created: d.created}:
+		case out <- clientv3.WatchResponse{Header: d.Header, Events: d.Events, Created: d.Created}:
 		case <-ctx.Done():
 			return
-		case <-w.mux.closing:
+		case <-w.mux.Closing():
 			return
 		}
 	}
@@ -96,7 +95,7 @@ func lastResponse(ctx context.Context, err error) (clientv3.WatchResponse, bool)
 
 // RequestProgress implements clientv3.Watcher.
 func (w *watcher) RequestProgress(ctx context.Context) error {
-	return w.mux.requestProgress(ctx)
+	return w.mux.RequestProgress(ctx)
 }
 
 // Close implements clientv3.Watcher. It ends all watches, and the channels of

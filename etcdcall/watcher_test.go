@@ -6,16 +6,20 @@ import (
 	"testing/synctest"
 	"time"
 
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"github.com/reprise-go/reprise/etcdcall/internal/watch"
 	"github.com/reprise-go/reprise/etcdcall/internal/watchtest"
 )
 
 // watcherOn returns a Watcher on s.
 func watcherOn(t *testing.T, s *watchtest.Server) *watcher {
 	t.Helper()
-	m, _ := muxOn(s)
-	w := newWatcher(m)
+	set := newSettings(nil)
+	cfg := set.watch()
+	cfg.Remote, cfg.Read = s, func(context.Context, string) (*pb.ResponseHeader, error) { return s.Header(), nil }
+	w := newWatcher(watch.New(cfg))
 	t.Cleanup(w.close)
 	return w
 }

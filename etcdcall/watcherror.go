@@ -7,10 +7,9 @@ import (
 	"strings"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 
 	"github.com/reprise-go/reprise/etcdcall/internal/ending"
+	"github.com/reprise-go/reprise/etcdcall/internal/watch"
 )
 
 var (
@@ -105,37 +104,21 @@ func (e *WatchError) Unwrap() []error {
 	return errs
 }
 
-// Why a stream of watches is given up.
-const (
-	errTokenStale = ending.GiveUpError("etcdcall: the token of the stream is no longer accepted")
-	errNumbering  = ending.GiveUpError("etcdcall: the server numbers watches itself")
-	errDropped    = ending.GiveUpError("etcdcall: the server dropped a watch without a reason")
-)
+// brokenWatch makes the error of a watch that broke.
+func brokenWatch(b watch.Break) error {
+	e := &WatchError{Revision: b.Revision, CompactRevision: b.CompactRevision, Err: b.Err}
+	switch b.Reason {
+	case watch.Refused:
+		e.Reason = WatchRefused
+	case watch.Compacted:
+		e.Reason = WatchCompacted
+	case watch.Restored:
+		e.Reason = WatchRestored
+	}
+	return e
+}
 
 // resumable reports whether a stream that ended with err can be taken up again.
 func resumable(err error) bool {
 	return ending.GaveUp(err) || errors.Is(err, io.EOF) || classify(err).read == retry
-}
-
-// reasonError turns the text with which a server cancels a watch into an error.
-// Some texts are whole gRPC errors, made to a string by the server.
-func reasonError(reason string) error {
-	if reason == "" {
-		reason = "the server gave no reason"
-	}
-	if _, desc, ok := strings.Cut(reason, " desc = "); ok {
-		reason = desc
-	}
-	err := rpctypes.Error(errors.New(reason))
-	if _, ok := errors.AsType[rpctypes.EtcdError](err); ok {
-		return err
-	}
-	return status.Error(codes.FailedPrecondition, reason)
-}
-
-// isTokenError reports whether err is cured by a new token.
-func isTokenError(err error) bool {
-	return errors.Is(err, rpctypes.ErrInvalidAuthToken) ||
-		errors.Is(err, rpctypes.ErrAuthOldRevision) ||
-		errors.Is(err, rpctypes.ErrUserEmpty)
 }

@@ -10,27 +10,24 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/reprise-go/reprise/etcdcall/internal/ending"
+	"github.com/reprise-go/reprise/etcdcall/internal/watch"
 )
 
-func TestAReasonBecomesTheErrorThatItNames(t *testing.T) {
+func TestABreakOfAWatchHasAnErrorForEveryReason(t *testing.T) {
 	t.Parallel()
+	why := errors.New("why")
 	for _, test := range []struct {
-		reason string
-		is     error // nil for one that rpctypes does not know
-		token  bool
-		text   string
+		broke watch.Break
+		want  WatchError
+		is    error
 	}{
-		{"etcdserver: permission denied", rpctypes.ErrPermissionDenied, false, "etcdserver: permission denied"},
-		{"rpc error: code = PermissionDenied desc = etcdserver: permission denied", rpctypes.ErrPermissionDenied, false, "etcdserver: permission denied"},
-		{"etcdserver: invalid auth token", rpctypes.ErrInvalidAuthToken, true, "etcdserver: invalid auth token"},
-		{"etcdserver: revision of auth store is old", rpctypes.ErrAuthOldRevision, true, "etcdserver: revision of auth store is old"},
-		{"etcdserver: user name is empty", rpctypes.ErrUserEmpty, true, "etcdserver: user name is empty"},
-		{"etcdserver: watch canceled", nil, false, "rpc error: code = FailedPrecondition desc = etcdserver: watch canceled"},
-		{"", nil, false, "rpc error: code = FailedPrecondition desc = the server gave no reason"},
+		{watch.Break{Reason: watch.Refused, Revision: 5, Err: why}, WatchError{Reason: WatchRefused, Revision: 5, Err: why}, why},
+		{watch.Break{Reason: watch.Compacted, Revision: 5, CompactRevision: 8}, WatchError{Reason: WatchCompacted, Revision: 5, CompactRevision: 8}, rpctypes.ErrCompacted},
+		{watch.Break{Reason: watch.Restored, Revision: 5, Err: why}, WatchError{Reason: WatchRestored, Revision: 5, Err: why}, why},
 	} {
-		err := reasonError(test.reason)
-		if test.is != nil && !errors.Is(err, test.is) || isTokenError(err) != test.token || err.Error() != test.text {
-			t.Errorf("%q: got %v, of the token: %v", test.reason, err, isTokenError(err))
+		err := brokenWatch(test.broke)
+		if got, ok := errors.AsType[*WatchError](err); !ok || *got != test.want || !errors.Is(err, test.is) {
+			t.Errorf("%+v: got %#v", test.broke, err)
 		}
 	}
 }
@@ -38,7 +35,7 @@ func TestAReasonBecomesTheErrorThatItNames(t *testing.T) {
 func TestAStreamIsResumedUnlessItWasRefused(t *testing.T) {
 	t.Parallel()
 	for _, err := range []error{
-		ending.ErrSilent, errTokenStale, errNumbering, ending.ErrOrder, errDropped, io.EOF,
+		ending.ErrSilent, ending.ErrOrder, ending.GiveUpError("another"), io.EOF,
 		rpctypes.ErrGRPCNoLeader, rpctypes.ErrGRPCStopped, rpctypes.ErrGRPCInvalidAuthToken,
 		status.Error(codes.Unavailable, "reset"), status.Error(codes.Internal, "broken framing"),
 	} {

@@ -9,6 +9,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/reprise-go/reprise"
+	"github.com/reprise-go/reprise/etcdcall/internal/watch"
 )
 
 const (
@@ -36,31 +37,36 @@ func WithWatchBuffer(bytes int) Option {
 	return func(s *settings) { s.watchBuffer = bytes }
 }
 
-func (s *settings) watch() watchSettings {
-	w := watchSettings{
-		backoff:   reprise.Backoff{Initial: 10 * time.Millisecond, Max: s.backoff.Max, Multiplier: 2},
-		patience:  s.maxElapsed,
-		silence:   s.watchSilence,
-		buffer:    s.watchBuffer,
-		anyLeader: s.anyLeader,
+// watch are the parts of a watch.Config that options decide, and how errors are seen.
+func (s *settings) watch() watch.Config {
+	w := watch.Config{
+		Resumable: resumable,
+		Broken:    brokenWatch,
+		Backoff:   reprise.Backoff{Initial: 10 * time.Millisecond, Max: s.backoff.Max, Multiplier: 2},
+		Patience:  s.maxElapsed,
+		Silence:   s.watchSilence,
+		Buffer:    s.watchBuffer,
+		AnyLeader: s.anyLeader,
 	}
-	if w.silence < 10*time.Millisecond {
-		w.silence = DefaultWatchSilence
+	if w.Silence < 10*time.Millisecond {
+		w.Silence = DefaultWatchSilence
 	}
-	if w.buffer < 1 {
-		w.buffer = DefaultWatchBuffer
+	if w.Buffer < 1 {
+		w.Buffer = DefaultWatchBuffer
 	}
 	return w
 }
 
 // newPolicyWatcher returns the Watcher of a client.
 func newPolicyWatcher(p *policy, conn grpc.ClientConnInterface, kv clientv3.KV) *watcher {
-	read := func(ctx context.Context, key string) (*pb.ResponseHeader, error) {
+	cfg := p.watch()
+	cfg.Remote, cfg.CallOptions = pb.NewWatchClient(conn), p.grpc
+	cfg.Read = func(ctx context.Context, key string) (*pb.ResponseHeader, error) {
 		resp, err := kv.Get(ctx, key, clientv3.WithKeysOnly())
 		if err != nil {
 			return nil, err
 		}
 		return resp.Header, nil
 	}
-	return newWatcher(newWatchMux(pb.NewWatchClient(conn), p.watch(), p.grpc, read))
+	return newWatcher(watch.New(cfg))
 }

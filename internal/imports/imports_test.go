@@ -40,6 +40,14 @@ var (
 		"github.com/grpc-ecosystem/grpc-gateway/v2/protoc-gen-openapiv2/options",
 		"google.golang.org/genproto/googleapis/api",
 	)
+	// What the etcd client brings along.
+	client = with(messages,
+		"go.etcd.io/etcd/client",
+		"github.com/coreos",
+		"go.uber.org/multierr",
+		"go.uber.org/zap",
+		"golang.org/x",
+	)
 	// What no package of the library may bring along.
 	heavy = []string{
 		"go.etcd.io/etcd/server",
@@ -62,7 +70,9 @@ var rules = []rule{
 	{path: "etcdcall/internal/completion", allow: with(messages, module+"/etcdcall/internal/keyrange")},
 	{path: "etcdcall/internal/ending", allow: []string{}},
 	{path: "etcdcall/internal/keyrange", allow: []string{}},
-	{path: "etcdcall", deny: with(heavy, "github.com/googleapis/gax-go", "github.com/bufbuild", module+"/services")},
+	{path: "etcdcall/internal/watch", allow: with(client, module, module+"/etcdcall/internal/ending")},
+	{path: "etcdcall/internal/watchtest", allow: client},
+	{path: "etcdcall", deny: with(heavy, module+"/etcdcall/internal/watchtest", "github.com/googleapis/gax-go", "github.com/bufbuild", module+"/services")},
 	{path: "cmd", deny: without(heavy, "testing")},
 	{path: "...", deny: without(heavy, "testing")},
 }
@@ -95,6 +105,8 @@ func TestADependencyThatIsNotAllowedIsFound(t *testing.T) {
 		{module + "/etcdcall/concurrency", module + "/services"},
 		{module + "/etcdcall", "go.etcd.io/etcd/server/v3/embed"},
 		{module + "/etcdcall/internal/completion", module + "/etcdcall"},
+		{module + "/etcdcall/internal/watch", module + "/etcdcall"},
+		{module + "/etcdcall", module + "/etcdcall/internal/watchtest"},
 		{module + "/etcdcall/internal/keyrange", "go.etcd.io/etcd/client/v3"},
 		{module + "/cmd/reprise-gen", "github.com/spf13/cobra"},
 		{module + "/internal/x", "go.etcd.io/bbolt"},

@@ -1,4 +1,4 @@
-package etcdcall
+package watch
 
 import (
 	"context"
@@ -18,12 +18,12 @@ func of(cluster uint64, rev int64) *pb.ResponseHeader {
 	return &pb.ResponseHeader{ClusterId: cluster, MemberId: 0xabc, Revision: rev}
 }
 
-// doubtfulStream is a watchStream on which nothing is sent, with one watch that
+// doubtfulStream is a stream on which nothing is sent, with one watch that
 // has seen revision 20 of cluster 1 and that no server has accepted since. read
 // answers its reads.
-func doubtfulStream(ctx context.Context, read func(context.Context) (*pb.ResponseHeader, error)) (*watchStream, *subscription) {
-	m := newWatchMux(nil, watchSettings{buffer: 1 << 20}, nil, func(ctx context.Context, _ string) (*pb.ResponseHeader, error) { return read(ctx) })
-	s := newWatchStream(context.Background(), m, streamKey{})
+func doubtfulStream(ctx context.Context, read func(context.Context) (*pb.ResponseHeader, error)) (*stream, *Subscription) {
+	m := newMux(Config{Buffer: 1 << 20, Read: func(ctx context.Context, _ string) (*pb.ResponseHeader, error) { return read(ctx) }})
+	s := newStream(context.Background(), m, streamKey{})
 	m.streams[s.key] = s
 	s.open()
 	sub := newSubscription(ctx, clientv3.OpWatch("key", clientv3.WithRev(21)), 1<<20)
@@ -34,7 +34,7 @@ func doubtfulStream(ctx context.Context, read func(context.Context) (*pb.Respons
 }
 
 // accept lets a server accept the watch that was asked for last.
-func (s *watchStream) accept(t *testing.T, at *pb.ResponseHeader) {
+func (s *stream) accept(t *testing.T, at *pb.ResponseHeader) {
 	t.Helper()
 	if err := s.handle(&pb.WatchResponse{Created: true, WatchId: s.lastID, Header: at}); err != nil {
 		t.Fatal(err)
@@ -78,12 +78,12 @@ func TestAServerThatIsBehindIsDoubtedUntilReadsAgree(t *testing.T) {
 				if made != test.made || last.Sub(began) != test.took {
 					t.Errorf("%d reads were made within %v, want %d within %v", made, last.Sub(began), test.made, test.took)
 				}
-				err := sub.ended()
-				broken, _ := errors.AsType[*WatchError](err)
+				err := sub.Err()
+				broken, _ := errors.AsType[*brokenError](err)
 				switch {
 				case test.want == "" && err != nil:
 					t.Errorf("it ended with %v", err)
-				case test.want != "" && (broken == nil || broken.Reason != WatchRestored || broken.Revision != 20 || !strings.Contains(err.Error(), test.want)):
+				case test.want != "" && (broken == nil || broken.Reason != Restored || broken.Revision != 20 || !strings.Contains(err.Error(), test.want)):
 					t.Errorf("it ended with %v, want one that says %q", err, test.want)
 				}
 			})
@@ -118,9 +118,9 @@ func TestADoubtOutlivesReadsThatFail(t *testing.T) {
 				})
 				s.accept(t, of(1, 10))
 				s.mux.running.Wait()
-				broken, _ := errors.AsType[*WatchError](sub.ended())
-				if made != test.made || test.broken != (broken != nil && broken.Reason == WatchRestored) {
-					t.Errorf("after %d reads, want %d, it ended with %v", made, test.made, sub.ended())
+				broken, _ := errors.AsType[*brokenError](sub.Err())
+				if made != test.made || test.broken != (broken != nil && broken.Reason == Restored) {
+					t.Errorf("after %d reads, want %d, it ended with %v", made, test.made, sub.Err())
 				}
 			})
 		})
@@ -146,7 +146,7 @@ func TestADoubtEndsWithItsWatch(t *testing.T) {
 		}
 		<-ctx.Done()
 		synctest.Wait()
-		if err := sub.ended(); err != context.DeadlineExceeded { //nolint:errorlint // and no *WatchError about it
+		if err := sub.Err(); err != context.DeadlineExceeded { //nolint:errorlint // and no *brokenError about it
 			t.Errorf("it ended with %v", err)
 		}
 	})
@@ -162,7 +162,7 @@ func TestAWatchThatEndsBeforeAllReadsAgreeIsNotBroken(t *testing.T) {
 			s, sub := doubtfulStream(ctx, func(context.Context) (*pb.ResponseHeader, error) { return of(1, 19), nil })
 			s.accept(t, of(1, 10))
 			<-sub.done
-			if err := sub.ended(); err != context.DeadlineExceeded { //nolint:errorlint // and no *WatchError about it
+			if err := sub.Err(); err != context.DeadlineExceeded { //nolint:errorlint // and no *brokenError about it
 				t.Errorf("with %v to live, it ended with %v", life, err)
 			}
 		})
@@ -172,10 +172,10 @@ func TestAWatchThatEndsBeforeAllReadsAgreeIsNotBroken(t *testing.T) {
 // TestAReadThatHangsEndsWithItsWatchOrItsStream: nothing else would end it.
 func TestAReadThatHangsEndsWithItsWatchOrItsStream(t *testing.T) {
 	t.Parallel()
-	for name, end := range map[string]func(s *watchStream, sub *subscription, cancel context.CancelFunc){
-		"the context": func(_ *watchStream, _ *subscription, cancel context.CancelFunc) { cancel() },
-		"the watch":   func(_ *watchStream, sub *subscription, _ context.CancelFunc) { sub.leave(ErrStopped) },
-		"the stream":  func(s *watchStream, _ *subscription, _ context.CancelFunc) { s.cancel() },
+	for name, end := range map[string]func(s *stream, sub *Subscription, cancel context.CancelFunc){
+		"the context": func(_ *stream, _ *Subscription, cancel context.CancelFunc) { cancel() },
+		"the watch":   func(_ *stream, sub *Subscription, _ context.CancelFunc) { sub.Stop(errStopped) },
+		"the stream":  func(s *stream, _ *Subscription, _ context.CancelFunc) { s.cancel() },
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			ctx, cancel := context.WithCancel(context.Background())
@@ -199,7 +199,7 @@ func TestAReadThatHangsEndsWithItsWatchOrItsStream(t *testing.T) {
 			if reading.Load() {
 				t.Errorf("%s: the read goes on", name)
 			}
-			if broken, ok := errors.AsType[*WatchError](sub.ended()); ok {
+			if broken, ok := errors.AsType[*brokenError](sub.Err()); ok {
 				t.Errorf("%s: it broke: %v", name, broken)
 			}
 		})
@@ -213,7 +213,7 @@ func TestASecondDoubtIsSettledAsTheFirst(t *testing.T) {
 		at := of(1, 20)
 		s, sub := doubtfulStream(t.Context(), func(context.Context) (*pb.ResponseHeader, error) { return at, nil })
 		for _, rev := range []int64{20, 20, 19} {
-			if err := sub.ended(); err != nil {
+			if err := sub.Err(); err != nil {
 				t.Fatalf("it ended with %v", err)
 			}
 			at = of(1, rev)
@@ -222,8 +222,8 @@ func TestASecondDoubtIsSettledAsTheFirst(t *testing.T) {
 			s.accept(t, of(1, 10))
 			s.mux.running.Wait()
 		}
-		if broken, ok := errors.AsType[*WatchError](sub.ended()); !ok || broken.Reason != WatchRestored {
-			t.Errorf("it ended with %v", sub.ended())
+		if broken, ok := errors.AsType[*brokenError](sub.Err()); !ok || broken.Reason != Restored {
+			t.Errorf("it ended with %v", sub.Err())
 		}
 	})
 }
@@ -253,8 +253,8 @@ func TestADoubtThatRisesWhileAnotherIsSettledIsSettledToo(t *testing.T) {
 			s.accept(t, of(1, 10))
 		}
 		s.mux.running.Wait()
-		if broken, ok := errors.AsType[*WatchError](sub.ended()); !ok || broken.Reason != WatchRestored {
-			t.Errorf("it ended with %v", sub.ended())
+		if broken, ok := errors.AsType[*brokenError](sub.Err()); !ok || broken.Reason != Restored {
+			t.Errorf("it ended with %v", sub.Err())
 		}
 		if made != 1+verifyReads || most != 1 {
 			t.Errorf("%d reads were made, %d of them at a time; want %d one by one", made, most, 1+verifyReads)
@@ -273,8 +273,8 @@ func TestAWatchBreaksAtOnceWhenAnotherClusterAcceptsIt(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.mux.running.Wait()
-	broken, ok := errors.AsType[*WatchError](sub.ended())
-	if !ok || broken.Reason != WatchRestored || !strings.Contains(broken.Error(), "began on cluster 1, cluster 2 answers now") {
-		t.Errorf("it ended with %v", sub.ended())
+	broken, ok := errors.AsType[*brokenError](sub.Err())
+	if !ok || broken.Reason != Restored || !strings.Contains(broken.Error(), "began on cluster 1, cluster 2 answers now") {
+		t.Errorf("it ended with %v", sub.Err())
 	}
 }

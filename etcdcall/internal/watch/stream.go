@@ -1,4 +1,4 @@
-package etcdcall
+package watch
 
 import (
 	"context"
@@ -13,25 +13,25 @@ import (
 	"github.com/reprise-go/reprise/etcdcall/internal/ending"
 )
 
-// watchStream keeps one gRPC stream open for the watches on it. When the stream
+// stream keeps one gRPC stream open for the watches on it. When the stream
 // breaks, or nothing is heard on it for too long, it opens another and takes
 // all watches up again where they were.
 //
 // All watches are created at once, without waiting for the answers in between:
 // they come in the order of the requests, each with the number that the client
 // chose for the watch.
-type watchStream struct {
-	mux    *watchMux
+type stream struct {
+	mux    *Mux
 	key    streamKey
 	ctx    context.Context //nolint:containedctx // the life of the stream
 	cancel context.CancelFunc
 	heard  atomic.Int64 // when the server was heard last, Unix time in ns
 
 	mu      sync.Mutex
-	subs    map[*subscription]struct{}
+	subs    map[*Subscription]struct{}
 	live    bool                    // a gRPC stream is open
 	worked  bool                    // the server has answered on it
-	byID    map[int64]*subscription // those that the server has accepted
+	byID    map[int64]*Subscription // those that the server has accepted
 	asked   []creation              // in the order of the answers to come
 	waiting []creation              // not sent yet, because the server is serial
 	lastID  int64
@@ -45,28 +45,28 @@ type watchStream struct {
 // creation is a request that the server will answer with Created: for a watch
 // or, without one, for a sign of life.
 type creation struct {
-	sub *subscription
+	sub *Subscription
 	id  int64
 }
 
-func newWatchStream(ctx context.Context, m *watchMux, key streamKey) *watchStream {
-	s := &watchStream{mux: m, key: key, subs: make(map[*subscription]struct{}), wake: make(chan struct{}, 1)}
+func newStream(ctx context.Context, m *Mux, key streamKey) *stream {
+	s := &stream{mux: m, key: key, subs: make(map[*Subscription]struct{}), wake: make(chan struct{}, 1)}
 	s.ctx, s.cancel = context.WithCancel(ctx)
 	return s
 }
 
 // run keeps the stream open until no watch is left on it or it cannot be
 // resumed.
-func (s *watchStream) run() {
+func (s *stream) run() {
 	err := reprise.Invoke(s.ctx, s.serve, reprise.WithRetry(func() reprise.Retryer {
-		return &resumption{stream: s, backoff: s.mux.backoff}
+		return &resumption{stream: s, backoff: s.mux.cfg.Backoff}
 	}))
 	s.mux.mu.Lock()
 	s.mux.forget(s)
 	s.mux.mu.Unlock()
 	s.cancel()
-	s.endAll(func(sub *subscription) error {
-		return &WatchError{Reason: WatchRefused, Revision: sub.complete(), Err: err}
+	s.endAll(func(sub *Subscription) error {
+		return s.mux.cfg.Broken(Break{Reason: Refused, Revision: sub.complete(), Err: err})
 	})
 }
 
@@ -75,7 +75,7 @@ func (s *watchStream) run() {
 //
 // The stream is opened under the context of s and not of the attempt, since to
 // the server it is no repetition of a call.
-func (s *watchStream) serve(context.Context, reprise.CallSettings) error {
+func (s *stream) serve(context.Context, reprise.CallSettings) error {
 	ctx, cancel := context.WithCancelCause(s.ctx)
 	alarm := s.watchForSilence(ctx, func() { cancel(ending.ErrSilent) })
 	var sender sync.WaitGroup
@@ -85,7 +85,7 @@ func (s *watchStream) serve(context.Context, reprise.CallSettings) error {
 		alarm.stop()
 		sender.Wait()
 	}()
-	rpc, err := s.mux.remote.Watch(ctx, s.mux.grpc...)
+	rpc, err := s.mux.cfg.Remote.Watch(ctx, s.mux.cfg.CallOptions...)
 	if err != nil {
 		return ending.OfStream(ctx, err)
 	}
@@ -104,11 +104,11 @@ func (s *watchStream) serve(context.Context, reprise.CallSettings) error {
 }
 
 // open registers all watches on the gRPC stream that was just opened.
-func (s *watchStream) open() {
+func (s *stream) open() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.live, s.worked = true, false
-	s.byID = make(map[int64]*subscription, len(s.subs))
+	s.byID = make(map[int64]*Subscription, len(s.subs))
 	s.asked, s.waiting, s.out = nil, nil, nil
 	s.progressAsked = 0
 	for sub := range s.subs {
@@ -117,7 +117,7 @@ func (s *watchStream) open() {
 }
 
 // close notes that no gRPC stream is open.
-func (s *watchStream) close() {
+func (s *stream) close() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.live = false
@@ -128,7 +128,7 @@ func (s *watchStream) close() {
 }
 
 // takeWorked reports whether the server has answered on the last gRPC stream.
-func (s *watchStream) takeWorked() bool {
+func (s *stream) takeWorked() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	worked := s.worked
@@ -136,14 +136,14 @@ func (s *watchStream) takeWorked() bool {
 	return worked
 }
 
-func (s *watchStream) empty() bool {
+func (s *stream) empty() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return len(s.subs) == 0
 }
 
 // add puts sub on the stream.
-func (s *watchStream) add(sub *subscription) {
+func (s *stream) add(sub *Subscription) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	sub.stream.Store(s)
@@ -152,7 +152,7 @@ func (s *watchStream) add(sub *subscription) {
 }
 
 // remove takes sub off the stream, which ends if it was the last.
-func (s *watchStream) remove(sub *subscription) {
+func (s *stream) remove(sub *Subscription) {
 	s.mu.Lock()
 	_, here := s.subs[sub]
 	delete(s.subs, sub)
@@ -165,7 +165,7 @@ func (s *watchStream) remove(sub *subscription) {
 }
 
 // unpark takes up a watch again whose queue was full.
-func (s *watchStream) unpark(sub *subscription) {
+func (s *stream) unpark(sub *Subscription) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if _, ok := s.subs[sub]; ok {
@@ -174,7 +174,7 @@ func (s *watchStream) unpark(sub *subscription) {
 }
 
 // endAll ends all watches with the errors that why returns.
-func (s *watchStream) endAll(why func(*subscription) error) {
+func (s *stream) endAll(why func(*Subscription) error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for sub := range s.subs {
@@ -186,7 +186,7 @@ func (s *watchStream) endAll(why func(*subscription) error) {
 // requestProgress asks for the progress of all watches, on behalf of a reader.
 // Answers that are under way already may be older than the question, so as many
 // more are handed on.
-func (s *watchStream) requestProgress() {
+func (s *stream) requestProgress() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.askProgress()
@@ -197,7 +197,7 @@ func (s *watchStream) requestProgress() {
 
 // takeUp asks the server for sub, unless that has been done or its queue is
 // full.
-func (s *watchStream) takeUp(sub *subscription) {
+func (s *stream) takeUp(sub *Subscription) {
 	if !s.live || sub.asked || sub.id != 0 || sub.isParked() {
 		return
 	}
@@ -211,7 +211,7 @@ func (s *watchStream) takeUp(sub *subscription) {
 	s.ask(c)
 }
 
-func (s *watchStream) ask(c creation) {
+func (s *stream) ask(c creation) {
 	sub := c.sub
 	req := &pb.WatchCreateRequest{
 		Key: sub.key, RangeEnd: sub.end, StartRevision: sub.next, Filters: sub.filters, PrevKv: sub.prevKV,
@@ -228,7 +228,7 @@ func (s *watchStream) ask(c creation) {
 }
 
 // askNext asks for a watch that waited for its turn.
-func (s *watchStream) askNext() {
+func (s *stream) askNext() {
 	for len(s.waiting) > 0 && len(s.asked) == 0 {
 		c := s.waiting[0]
 		s.waiting = s.waiting[1:]
@@ -239,7 +239,7 @@ func (s *watchStream) askNext() {
 }
 
 // drop takes sub off the server.
-func (s *watchStream) drop(sub *subscription) {
+func (s *stream) drop(sub *Subscription) {
 	if sub.id == 0 || s.byID[sub.id] != sub {
 		return
 	}
@@ -248,14 +248,14 @@ func (s *watchStream) drop(sub *subscription) {
 }
 
 // discard cancels the watch of that number.
-func (s *watchStream) discard(id int64) {
+func (s *stream) discard(id int64) {
 	delete(s.byID, id)
 	s.put(&pb.WatchRequest{RequestUnion: &pb.WatchRequest_CancelRequest{
 		CancelRequest: &pb.WatchCancelRequest{WatchId: id},
 	}})
 }
 
-func (s *watchStream) askProgress() {
+func (s *stream) askProgress() {
 	if !s.live || len(s.byID) == 0 || s.mux.serial.Load() {
 		return // etcd's gRPC proxy knows no such request
 	}
@@ -269,7 +269,7 @@ func (s *watchStream) askProgress() {
 // no request for progress because some watch lags: it refuses a watch on an
 // empty range that begins at a negative revision. (Releases differ in which of
 // the two they refuse.)
-func (s *watchStream) askSign() {
+func (s *stream) askSign() {
 	s.asked = append(s.asked, creation{})
 	s.put(&pb.WatchRequest{RequestUnion: &pb.WatchRequest_CreateRequest{
 		CreateRequest: &pb.WatchCreateRequest{Key: signKey, RangeEnd: signKey, StartRevision: -1, WatchId: clientv3.InvalidWatchID},
@@ -278,7 +278,7 @@ func (s *watchStream) askSign() {
 
 var signKey = []byte{1}
 
-func (s *watchStream) put(req *pb.WatchRequest) {
+func (s *stream) put(req *pb.WatchRequest) {
 	s.out = append(s.out, req)
 	select {
 	case s.wake <- struct{}{}:

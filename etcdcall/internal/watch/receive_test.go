@@ -1,4 +1,4 @@
-package etcdcall
+package watch
 
 import (
 	"context"
@@ -16,15 +16,15 @@ import (
 )
 
 // revisions are those of the events of d.
-func (d delivery) revisions() (revs []int64) {
-	for _, ev := range d.events {
+func (d Delivery) revisions() (revs []int64) {
+	for _, ev := range d.Events {
 		revs = append(revs, ev.Kv.ModRevision)
 	}
 	return revs
 }
 
 // pending takes out what waits for the reader of q.
-func (q *subscription) pending() (all []delivery) {
+func (q *Subscription) pending() (all []Delivery) {
 	for {
 		d, ok, _ := q.pop()
 		if !ok {
@@ -42,18 +42,18 @@ func progressAt(rev int64) *pb.WatchResponse {
 // when the watch is taken up again.
 func TestAFragmentOfWhichTheRestNeverCameIsForgotten(t *testing.T) {
 	t.Parallel()
-	for name, breaks := range map[string]func(s *watchStream, sub *subscription){
-		"the stream broke": func(s *watchStream, _ *subscription) {
+	for name, breaks := range map[string]func(s *stream, sub *Subscription){
+		"the stream broke": func(s *stream, _ *Subscription) {
 			s.close()
 			s.open()
 		},
-		"the server dropped the watch": func(s *watchStream, sub *subscription) {
+		"the server dropped the watch": func(s *stream, sub *Subscription) {
 			if err := s.handle(&pb.WatchResponse{Canceled: true, WatchId: sub.id}); !resumable(err) {
 				t.Errorf("a watch that was dropped without a reason: got %v", err)
 			}
 			s.open() // without a close that would forget it too
 		},
-		"the queue was full": func(s *watchStream, sub *subscription) {
+		"the queue was full": func(s *stream, sub *Subscription) {
 			s.mu.Lock()
 			defer s.mu.Unlock()
 			s.drop(sub)
@@ -85,7 +85,7 @@ func TestAnEmptyLastFragmentEndsItsRevision(t *testing.T) {
 	s.events(1, true, putAt(2, 1), putAt(3, 1))
 	_ = s.handle(&pb.WatchResponse{WatchId: 1, Header: &pb.ResponseHeader{Revision: 7}})
 	all := sub.pending()
-	if len(all) != 2 || !slices.Equal(all[1].revisions(), []int64{3}) || all[1].upTo != 3 || sub.next != 4 {
+	if len(all) != 2 || !slices.Equal(all[1].revisions(), []int64{3}) || all[1].UpTo != 3 || sub.next != 4 {
 		t.Errorf("got %v, and resumes at %d", all, sub.next)
 	}
 }
@@ -100,7 +100,7 @@ func TestProgressIsToldToWhoAskedForIt(t *testing.T) {
 			ask()
 			var got []int64
 			for _, d := range sub.pending() {
-				got = append(got, d.upTo)
+				got = append(got, d.UpTo)
 			}
 			if !slices.Equal(got, want) {
 				t.Errorf("progress wanted %v, %s: told %v, want %v", wanted, what, got, want)
@@ -139,7 +139,7 @@ func TestARefusedTokenIsTakenForAStaleOneForAWhile(t *testing.T) {
 	for _, reason := range []string{"etcdserver: invalid auth token", "rpc error: code = Unauthenticated desc = etcdserver: invalid auth token"} {
 		synctest.Test(t, func(t *testing.T) {
 			s, sub := quietStream(1<<20, 5, 4)
-			s.mux.patience = 10 * time.Second
+			s.mux.cfg.Patience = 10 * time.Second
 			refuse := func(want error) {
 				t.Helper()
 				s.close()
@@ -164,9 +164,9 @@ func TestARefusedTokenIsTakenForAStaleOneForAWhile(t *testing.T) {
 			refuse(errTokenStale)
 			time.Sleep(time.Second)
 			refuse(nil)
-			broken, ok := errors.AsType[*WatchError](sub.ended())
-			if !ok || broken.Reason != WatchRefused || !errors.Is(broken, rpctypes.ErrInvalidAuthToken) || broken.Revision != 4 {
-				t.Errorf("it ended with %v", sub.ended())
+			broken, ok := errors.AsType[*brokenError](sub.Err())
+			if !ok || broken.Reason != Refused || !errors.Is(broken, rpctypes.ErrInvalidAuthToken) || broken.Revision != 4 {
+				t.Errorf("it ended with %v", sub.Err())
 			}
 			s.mux.running.Wait()
 		})
@@ -177,32 +177,32 @@ func TestACancellationSaysWhatBecomesOfTheWatch(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
 		resp   *pb.WatchResponse
-		reason WatchReason // 0 if the stream is to be opened again
+		reason Reason // 0 if the stream is to be opened again
 		is     error
 	}{
-		"compacted":         {&pb.WatchResponse{CompactRevision: 8, CancelReason: "etcdserver: mvcc: required revision has been compacted"}, WatchCompacted, rpctypes.ErrCompacted},
-		"compacted, silent": {&pb.WatchResponse{CompactRevision: 8}, WatchCompacted, rpctypes.ErrCompacted},
-		"not allowed":       {&pb.WatchResponse{CancelReason: "etcdserver: permission denied"}, WatchRefused, rpctypes.ErrPermissionDenied},
+		"compacted":         {&pb.WatchResponse{CompactRevision: 8, CancelReason: "etcdserver: mvcc: required revision has been compacted"}, Compacted, nil},
+		"compacted, silent": {&pb.WatchResponse{CompactRevision: 8}, Compacted, nil},
+		"not allowed":       {&pb.WatchResponse{CancelReason: "etcdserver: permission denied"}, Refused, rpctypes.ErrPermissionDenied},
 		"the token":         {&pb.WatchResponse{CancelReason: "etcdserver: invalid auth token"}, 0, errTokenStale},
 		"no reason":         {&pb.WatchResponse{}, 0, errDropped},
 	} {
 		s, sub := quietStream(1<<20, 5, 4)
-		s.mux.patience = time.Minute
+		s.mux.cfg.Patience = time.Minute
 		s.events(1, false, putAt(5, 1))
 		test.resp.Canceled, test.resp.WatchId = true, 1
 		err := s.handle(test.resp)
 		s.mux.running.Wait()
 		if test.reason == 0 {
-			if !errors.Is(err, test.is) || sub.ended() != nil || !resumable(err) {
-				t.Errorf("%s: got %v, and the watch ended with %v", name, err, sub.ended())
+			if !errors.Is(err, test.is) || sub.Err() != nil || !resumable(err) {
+				t.Errorf("%s: got %v, and the watch ended with %v", name, err, sub.Err())
 			}
 			continue
 		}
-		broken, ok := errors.AsType[*WatchError](sub.ended())
-		if err != nil || !ok || broken.Reason != test.reason || broken.Revision != 5 || !errors.Is(broken, test.is) || broken.CompactRevision != test.resp.CompactRevision {
-			t.Errorf("%s: got %v, and the watch ended with %#v", name, err, sub.ended())
+		broken, ok := errors.AsType[*brokenError](sub.Err())
+		if err != nil || !ok || broken.Reason != test.reason || broken.Revision != 5 || !errors.Is(broken.Err, test.is) || broken.CompactRevision != test.resp.CompactRevision {
+			t.Errorf("%s: got %v, and the watch ended with %#v", name, err, sub.Err())
 		}
-		if d, err := sub.receive(t.Context()); err != nil || d.upTo != 5 {
+		if d, err := sub.Receive(t.Context()); err != nil || d.UpTo != 5 {
 			t.Errorf("%s: what came before is lost: %v, %v", name, d, err)
 		}
 		if s.ctx.Err() == nil || len(s.mux.streams) > 0 {
@@ -221,8 +221,8 @@ func TestTheAnswerToACancellationIsNoNews(t *testing.T) {
 	late := newSubscription(context.Background(), clientv3.OpWatch("key", clientv3.WithRev(5)), 1<<20)
 	s.add(late)
 	s.sent()
-	first.leave(ErrStopped)
-	late.leave(ErrStopped) // before the server has accepted it
+	first.Stop(errStopped)
+	late.Stop(errStopped) // before the server has accepted it
 	s.events(1, false, putAt(5, 1))
 	s.accept(t, &pb.ResponseHeader{Revision: 4})
 	if got, want := s.sent(), []string{"cancel 1", "cancel 3"}; !slices.Equal(got, want) {
@@ -234,13 +234,13 @@ func TestTheAnswerToACancellationIsNoNews(t *testing.T) {
 		}
 	}
 	s.events(2, false, putAt(5, 1))
-	if d, err := second.receive(t.Context()); err != nil || d.upTo != 5 {
+	if d, err := second.Receive(t.Context()); err != nil || d.UpTo != 5 {
 		t.Errorf("the other watch got %v, %v", d, err)
 	}
 	// A refusal of one that has gone hurts nobody, either.
 	gone := newSubscription(context.Background(), clientv3.OpWatch("key", clientv3.WithRev(5)), 1<<20)
 	s.add(gone)
-	gone.leave(ErrStopped)
+	gone.Stop(errStopped)
 	if err := s.handle(&pb.WatchResponse{Created: true, WatchId: clientv3.InvalidWatchID, CancelReason: "etcdserver: invalid auth token"}); err != nil {
 		t.Errorf("refusal of one that has gone: %v", err)
 	}
@@ -262,11 +262,11 @@ func TestTheFirstCreationIsToldToWhoAskedForIt(t *testing.T) {
 		for range 2 {
 			s.accept(t, &pb.ResponseHeader{Revision: 7})
 			s.close()
-			s.subs = map[*subscription]struct{}{sub: {}}
+			s.subs = map[*Subscription]struct{}{sub: {}}
 			s.open()
 		}
 		all := sub.pending()
-		if told := len(all) == 1 && all[0].created && all[0].upTo == 4 && all[0].header.Revision == 7; told != wanted || len(all) > 1 {
+		if told := len(all) == 1 && all[0].Created && all[0].UpTo == 4 && all[0].Header.Revision == 7; told != wanted || len(all) > 1 {
 			t.Errorf("wanted %v: told %v", wanted, all)
 		}
 	}
@@ -280,15 +280,15 @@ func TestAWatchOfTheFutureMovesToAStreamOfItsOwn(t *testing.T) {
 		server := watchtest.NewServer(10)
 		m, end := muxOn(server)
 		defer end()
-		now, err := m.subscribe(t.Context(), clientv3.OpWatch("key"))
+		now, err := m.Subscribe(t.Context(), clientv3.OpWatch("key"))
 		if err != nil {
 			t.Fatal(err)
 		}
-		future, err := m.subscribe(t.Context(), clientv3.OpWatch("key", clientv3.WithRev(12)))
+		future, err := m.Subscribe(t.Context(), clientv3.OpWatch("key", clientv3.WithRev(12)))
 		if err != nil {
 			t.Fatal(err)
 		}
-		next, err := m.subscribe(t.Context(), clientv3.OpWatch("key", clientv3.WithRev(11)))
+		next, err := m.Subscribe(t.Context(), clientv3.OpWatch("key", clientv3.WithRev(11)))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -302,18 +302,18 @@ func TestAWatchOfTheFutureMovesToAStreamOfItsOwn(t *testing.T) {
 		// Once it has begun, a server that is behind moves it no more.
 		tell(server, future, putAt(12, 1))
 		synctest.Wait()
-		if d, err := future.receive(t.Context()); err != nil || d.upTo != 12 {
+		if d, err := future.Receive(t.Context()); err != nil || d.UpTo != 12 {
 			t.Errorf("got %v, %v", d, err)
 		}
-		now.leave(ErrStopped)
-		next.leave(ErrStopped)
+		now.Stop(errStopped)
+		next.Stop(errStopped)
 		synctest.Wait()
 		if len(m.streams) != 1 {
 			t.Errorf("%d streams are left, want 1", len(m.streams))
 		}
 		end()
-		if !errors.Is(future.ended(), ErrClosed) {
-			t.Errorf("it ended with %v", future.ended())
+		if !errors.Is(future.Err(), errClosed) {
+			t.Errorf("it ended with %v", future.Err())
 		}
 	})
 }

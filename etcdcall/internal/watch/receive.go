@@ -1,4 +1,4 @@
-package etcdcall
+package watch
 
 import (
 	"slices"
@@ -11,7 +11,7 @@ import (
 )
 
 // handle takes in what the server sent. An error ends the gRPC stream.
-func (s *watchStream) handle(resp *pb.WatchResponse) error {
+func (s *stream) handle(resp *pb.WatchResponse) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.worked = true
@@ -29,7 +29,7 @@ func (s *watchStream) handle(resp *pb.WatchResponse) error {
 	}
 }
 
-func (s *watchStream) handleCreated(resp *pb.WatchResponse) error {
+func (s *stream) handleCreated(resp *pb.WatchResponse) error {
 	if len(s.asked) == 0 {
 		return ending.ErrOrder
 	}
@@ -59,13 +59,13 @@ func (s *watchStream) handleCreated(resp *pb.WatchResponse) error {
 }
 
 // accepted begins or resumes a watch that the server has accepted.
-func (s *watchStream) accepted(sub *subscription, h *pb.ResponseHeader) {
+func (s *stream) accepted(sub *Subscription, h *pb.ResponseHeader) {
 	if sub.cluster == 0 {
 		sub.cluster = h.GetClusterId()
 	}
 	if sub.cluster != h.GetClusterId() {
 		why := &foreignError{before: sub.cluster, now: h.GetClusterId()}
-		s.fail(sub, &WatchError{Reason: WatchRestored, Revision: sub.complete(), Err: why})
+		s.fail(sub, Break{Reason: Restored, Revision: sub.complete(), Err: why})
 		return
 	}
 	sub.bound = h.GetRevision()
@@ -88,17 +88,17 @@ func (s *watchStream) accepted(sub *subscription, h *pb.ResponseHeader) {
 	default:
 		close(sub.started)
 		if sub.created {
-			s.deliver(sub, delivery{header: h, created: true, upTo: sub.next - 1})
+			s.deliver(sub, Delivery{Header: h, Created: true, UpTo: sub.next - 1})
 		}
 	}
 }
 
 // move gives a watch of the future a stream of its own.
-func (s *watchStream) move(sub *subscription) {
-	if !s.mux.attach(sub, s.mux.alone.Add(1)) {
-		sub.finish(ErrClosed, true)
+func (s *stream) move(sub *Subscription) {
+	if err := s.mux.attach(sub, s.mux.alone.Add(1)); err != nil {
+		sub.finish(err, true)
 	}
-	if sub.ended() != nil {
+	if sub.Err() != nil {
 		sub.stream.Load().remove(sub)
 	}
 	s.mux.retire(s)
@@ -106,7 +106,7 @@ func (s *watchStream) move(sub *subscription) {
 
 // handleRefused ends a watch that the server does not grant, unless all that is
 // wrong is the token, which is a new one on a new stream.
-func (s *watchStream) handleRefused(sub *subscription, err error) error {
+func (s *stream) handleRefused(sub *Subscription, err error) error {
 	if _, ok := s.subs[sub]; !ok {
 		return nil
 	}
@@ -114,16 +114,16 @@ func (s *watchStream) handleRefused(sub *subscription, err error) error {
 		if sub.refused.IsZero() {
 			sub.refused = time.Now()
 		}
-		if time.Since(sub.refused) < s.mux.patience {
+		if time.Since(sub.refused) < s.mux.cfg.Patience {
 			s.worked = false
 			return errTokenStale
 		}
 	}
-	s.fail(sub, &WatchError{Reason: WatchRefused, Revision: sub.complete(), Err: err})
+	s.fail(sub, Break{Reason: Refused, Revision: sub.complete(), Err: err})
 	return nil
 }
 
-func (s *watchStream) handleCanceled(resp *pb.WatchResponse) error {
+func (s *stream) handleCanceled(resp *pb.WatchResponse) error {
 	sub := s.byID[resp.WatchId]
 	if sub == nil {
 		return nil // the answer to a cancellation
@@ -132,7 +132,7 @@ func (s *watchStream) handleCanceled(resp *pb.WatchResponse) error {
 	sub.id, sub.part = 0, nil
 	switch {
 	case resp.CompactRevision != 0:
-		s.fail(sub, &WatchError{Reason: WatchCompacted, Revision: sub.complete(), CompactRevision: resp.CompactRevision})
+		s.fail(sub, Break{Reason: Compacted, Revision: sub.complete(), CompactRevision: resp.CompactRevision})
 		return nil
 	case resp.CancelReason != "":
 		return s.handleRefused(sub, reasonError(resp.CancelReason))
@@ -143,7 +143,7 @@ func (s *watchStream) handleCanceled(resp *pb.WatchResponse) error {
 
 // handleProgress takes in that the server has sent everything up to the
 // revision in h to all watches on the stream.
-func (s *watchStream) handleProgress(h *pb.ResponseHeader) {
+func (s *stream) handleProgress(h *pb.ResponseHeader) {
 	s.progressAsked = max(s.progressAsked-1, 0)
 	owed := s.progressOwed > 0
 	if owed {
@@ -156,7 +156,7 @@ func (s *watchStream) handleProgress(h *pb.ResponseHeader) {
 
 // advance takes in that sub has received everything up to the revision in h,
 // and tells the reader if owed.
-func (s *watchStream) advance(sub *subscription, h *pb.ResponseHeader, owed bool) {
+func (s *stream) advance(sub *Subscription, h *pb.ResponseHeader, owed bool) {
 	rev := h.GetRevision()
 	if sub.unproved && rev <= sub.bound {
 		return // the answer may be to a question from before the watch
@@ -165,11 +165,11 @@ func (s *watchStream) advance(sub *subscription, h *pb.ResponseHeader, owed bool
 	sub.next = max(sub.next, rev+1)
 	sub.saw(rev)
 	if owed || further && sub.progress {
-		s.deliver(sub, delivery{header: h, upTo: sub.next - 1})
+		s.deliver(sub, Delivery{Header: h, UpTo: sub.next - 1})
 	}
 }
 
-func (s *watchStream) handleEvents(resp *pb.WatchResponse) {
+func (s *stream) handleEvents(resp *pb.WatchResponse) {
 	sub := s.byID[resp.WatchId]
 	if sub == nil {
 		return // it came after the watch was cancelled
@@ -197,7 +197,7 @@ func (s *watchStream) handleEvents(resp *pb.WatchResponse) {
 	if resp.Fragment {
 		h = &pb.ResponseHeader{ClusterId: h.GetClusterId(), MemberId: h.GetMemberId(), RaftTerm: h.GetRaftTerm(), Revision: last}
 	}
-	s.deliver(sub, delivery{header: h, events: events, upTo: last})
+	s.deliver(sub, Delivery{Header: h, Events: events, UpTo: last})
 }
 
 // splitRevision returns the events of all revisions but the last, and those of
@@ -223,16 +223,16 @@ func since(events []*clientv3.Event, rev int64) []*clientv3.Event {
 
 // deliver queues d. If the queue is full then, the watch is taken off the
 // server until its reader has caught up.
-func (s *watchStream) deliver(sub *subscription, d delivery) {
+func (s *stream) deliver(sub *Subscription, d Delivery) {
 	if sub.push(d) {
 		s.drop(sub)
 	}
 }
 
 // fail breaks a watch.
-func (s *watchStream) fail(sub *subscription, err *WatchError) {
+func (s *stream) fail(sub *Subscription, b Break) {
 	s.drop(sub)
-	sub.finish(err, true)
+	sub.finish(s.mux.cfg.Broken(b), true)
 	if _, ok := s.subs[sub]; ok {
 		delete(s.subs, sub)
 		if len(s.subs) == 0 {
@@ -242,9 +242,9 @@ func (s *watchStream) fail(sub *subscription, err *WatchError) {
 }
 
 // saw notes that revision rev is in the store.
-func (q *subscription) saw(rev int64) { q.seen = max(q.seen, rev) }
+func (q *Subscription) saw(rev int64) { q.seen = max(q.seen, rev) }
 
 // complete is the revision of which everything has been received.
-func (q *subscription) complete() int64 {
+func (q *Subscription) complete() int64 {
 	return min(q.next-1, q.seen)
 }

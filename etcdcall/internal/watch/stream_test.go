@@ -1,4 +1,4 @@
-package etcdcall
+package watch
 
 import (
 	"context"
@@ -13,25 +13,50 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/reprise-go/reprise"
+	"github.com/reprise-go/reprise/etcdcall/internal/ending"
 	"github.com/reprise-go/reprise/etcdcall/internal/watchtest"
 )
 
-// muxOn returns a watchMux on s, and what closes it.
-func muxOn(s *watchtest.Server) (m *watchMux, closing func()) {
-	m = newWatchMux(s, watchSettings{
-		backoff: reprise.Backoff{Initial: 10 * time.Millisecond, Jitter: reprise.JitterNone}, silence: 4 * time.Second, buffer: 1 << 20,
-	}, nil, func(context.Context, string) (*pb.ResponseHeader, error) { return s.Header(), nil })
-	return m, sync.OnceFunc(m.close)
+var (
+	errStopped = errors.New("stopped")
+	errClosed  = errors.New("closed")
+)
+
+// brokenError is the error of the watches that break here.
+type brokenError struct{ Break }
+
+func (e *brokenError) Error() string { return fmt.Sprint(e.Reason, e.Err) }
+func (e *brokenError) Unwrap() error { return e.Err }
+
+// resumable takes a stream for final that ended with an answer.
+func resumable(err error) bool { return ending.GaveUp(err) || status.Code(err) == codes.Unavailable }
+
+// newMux returns a Mux whose errors are those of the tests.
+func newMux(cfg Config) *Mux {
+	cfg.Resumable, cfg.Broken = resumable, func(b Break) error { return &brokenError{b} }
+	return New(cfg)
+}
+
+// muxOn returns a Mux on s, and what closes it.
+func muxOn(s *watchtest.Server) (m *Mux, closing func()) {
+	m = newMux(Config{
+		Remote:  s,
+		Read:    func(context.Context, string) (*pb.ResponseHeader, error) { return s.Header(), nil },
+		Backoff: reprise.Backoff{Initial: 10 * time.Millisecond, Jitter: reprise.JitterNone}, Silence: 4 * time.Second, Buffer: 1 << 20,
+	})
+	return m, sync.OnceFunc(func() { m.Close(errClosed) })
 }
 
 // tell sends events to a watch on the stream that was opened last.
-func tell(s *watchtest.Server, sub *subscription, events ...*clientv3.Event) {
-	stream := sub.stream.Load()
-	stream.mu.Lock()
+func tell(s *watchtest.Server, sub *Subscription, events ...*clientv3.Event) {
+	on := sub.stream.Load()
+	on.mu.Lock()
 	id := sub.id
-	stream.mu.Unlock()
+	on.mu.Unlock()
 	s.Last().Tell(id, events...)
 }
 
@@ -57,7 +82,7 @@ func TestAResumedWatchAsksForTheSame(t *testing.T) {
 			s := watchtest.NewServer(10)
 			m, end := muxOn(s)
 			defer end()
-			sub, err := m.subscribe(t.Context(), clientv3.OpWatch("key", test.opts...))
+			sub, err := m.Subscribe(t.Context(), clientv3.OpWatch("key", test.opts...))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -92,7 +117,7 @@ func TestAWatchFromNowBeginsWhereItsServerIs(t *testing.T) {
 		s, _ := quietStream(1<<20, 5, 4)
 		sub := newSubscription(context.Background(), clientv3.OpWatch("key"), 1<<20)
 		sub.fresh, sub.next, sub.seen = true, test.read+1, test.read
-		s.mux.read = func(context.Context, string) (*pb.ResponseHeader, error) {
+		s.mux.cfg.Read = func(context.Context, string) (*pb.ResponseHeader, error) {
 			return &pb.ResponseHeader{Revision: test.read}, nil
 		}
 		s.add(sub)
@@ -119,7 +144,7 @@ func TestAStreamIsAskedForItsProgressFourTimesWithinTheSilence(t *testing.T) {
 			s.Ignores = func(r *pb.WatchRequest) bool { return r.GetProgressRequest() != nil && !tells }
 			m, end := muxOn(s)
 			defer end()
-			sub, err := m.subscribe(t.Context(), clientv3.OpWatch("key"))
+			sub, err := m.Subscribe(t.Context(), clientv3.OpWatch("key"))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -169,7 +194,7 @@ func TestASilentServerIsLeft(t *testing.T) {
 				<-ctx.Done()
 				return ctx.Err()
 			}
-			sub, err := m.subscribe(t.Context(), clientv3.OpWatch("key", clientv3.WithRev(11)))
+			sub, err := m.Subscribe(t.Context(), clientv3.OpWatch("key", clientv3.WithRev(11)))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -183,7 +208,7 @@ func TestASilentServerIsLeft(t *testing.T) {
 				t.Errorf("%s: left after %v, want %v", name, got, want)
 			}
 			tell(s, sub, putAt(11, 1))
-			if d, err := sub.receive(t.Context()); err != nil || d.upTo != 11 {
+			if d, err := sub.Receive(t.Context()); err != nil || d.UpTo != 11 {
 				t.Errorf("%s: got %v, %v", name, d, err)
 			}
 		})
@@ -196,7 +221,7 @@ func TestAStreamThatCannotBeResumedEndsItsWatches(t *testing.T) {
 		s := watchtest.NewServer(10)
 		m, end := muxOn(s)
 		defer end()
-		sub, err := m.subscribe(t.Context(), clientv3.OpWatch("key"))
+		sub, err := m.Subscribe(t.Context(), clientv3.OpWatch("key"))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -204,12 +229,12 @@ func TestAStreamThatCannotBeResumedEndsItsWatches(t *testing.T) {
 		synctest.Wait()
 		s.Last().Break(rpctypes.ErrGRPCPermissionDenied)
 		<-sub.done
-		if d, err := sub.receive(t.Context()); err != nil || d.upTo != 12 {
+		if d, err := sub.Receive(t.Context()); err != nil || d.UpTo != 12 {
 			t.Errorf("what came before is lost: %v, %v", d, err)
 		}
-		_, err = sub.receive(t.Context())
-		broken, ok := errors.AsType[*WatchError](err)
-		if !ok || broken.Reason != WatchRefused || broken.Revision != 12 || !errors.Is(err, rpctypes.ErrGRPCPermissionDenied) {
+		_, err = sub.Receive(t.Context())
+		broken, ok := errors.AsType[*brokenError](err)
+		if !ok || broken.Reason != Refused || broken.Revision != 12 || !errors.Is(err, rpctypes.ErrGRPCPermissionDenied) {
 			t.Errorf("it ended with %v", err)
 		}
 		synctest.Wait()
@@ -217,7 +242,7 @@ func TestAStreamThatCannotBeResumedEndsItsWatches(t *testing.T) {
 			t.Errorf("%d streams are left", len(m.streams))
 		}
 		// The next watch has a stream of its own.
-		if _, err := m.subscribe(t.Context(), clientv3.OpWatch("key")); err != nil || len(s.Streams()) != 2 {
+		if _, err := m.Subscribe(t.Context(), clientv3.OpWatch("key")); err != nil || len(s.Streams()) != 2 {
 			t.Errorf("another watch: %v, on stream %d", err, len(s.Streams()))
 		}
 	})
@@ -232,11 +257,11 @@ func TestTheStreamOfTheLastWatchIsClosed(t *testing.T) {
 		defer end()
 		for n := 1; n <= 3; n++ {
 			ctx, cancel := context.WithCancel(t.Context())
-			first, err := m.subscribe(ctx, clientv3.OpWatch("a"))
+			first, err := m.Subscribe(ctx, clientv3.OpWatch("a"))
 			if err != nil {
 				t.Fatal(err)
 			}
-			second, err := m.subscribe(t.Context(), clientv3.OpWatch("b"))
+			second, err := m.Subscribe(t.Context(), clientv3.OpWatch("b"))
 			if err != nil || first.stream.Load() != second.stream.Load() {
 				t.Fatalf("%v, or the two share no stream", err)
 			}
@@ -245,17 +270,17 @@ func TestTheStreamOfTheLastWatchIsClosed(t *testing.T) {
 			if st := s.Last(); st.Ended() || !slices.Equal(st.Cancelled(), []int64{1}) || len(s.Streams()) != n {
 				t.Errorf("after the first of two ended: %v, cancelled %v, %d streams", st.Ended(), st.Cancelled(), len(s.Streams()))
 			}
-			if !errors.Is(first.ended(), context.Canceled) || second.ended() != nil {
-				t.Errorf("they ended with %v and %v", first.ended(), second.ended())
+			if !errors.Is(first.Err(), context.Canceled) || second.Err() != nil {
+				t.Errorf("they ended with %v and %v", first.Err(), second.Err())
 			}
-			second.leave(ErrStopped)
+			second.Stop(errStopped)
 			synctest.Wait()
 			if !s.Last().Ended() || len(m.streams) != 0 {
 				t.Errorf("the stream is left open for no watch")
 			}
 		}
 		end()
-		if _, err := m.subscribe(t.Context(), clientv3.OpWatch("key")); !errors.Is(err, ErrClosed) {
+		if _, err := m.Subscribe(t.Context(), clientv3.OpWatch("key")); !errors.Is(err, errClosed) {
 			t.Errorf("a closed client: got %v", err)
 		}
 	})

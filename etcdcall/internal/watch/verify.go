@@ -1,7 +1,8 @@
-package etcdcall
+package watch
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -44,13 +45,13 @@ func (e *foreignError) Error() string {
 
 // doubt has it found out whether the store still has what sub has seen, by one
 // verification at a time. The caller holds s.mu.
-func (s *watchStream) doubt(sub *subscription) {
+func (s *stream) doubt(sub *Subscription) {
 	if sub.doubts++; sub.doubts == 1 {
 		s.beginVerify(sub)
 	}
 }
 
-func (s *watchStream) beginVerify(sub *subscription) {
+func (s *stream) beginVerify(sub *Subscription) {
 	doubts, seen := sub.doubts, sub.seen
 	s.mux.running.Go(func() { s.settle(sub, doubts, s.verify(sub, seen)) })
 }
@@ -59,7 +60,7 @@ func (s *watchStream) beginVerify(sub *subscription) {
 // lags, or whether that is no longer in the store: then it returns how that
 // shows, a *behindError or a *foreignError. It goes on until it knows or the
 // watch ends.
-func (s *watchStream) verify(sub *subscription, seen int64) error {
+func (s *stream) verify(sub *Subscription, seen int64) error {
 	ctx, cancel := context.WithCancel(s.mux.led(sub.ctx))
 	defer cancel()
 	defer context.AfterFunc(s.ctx, cancel)()
@@ -71,7 +72,7 @@ func (s *watchStream) verify(sub *subscription, seen int64) error {
 		}
 	})
 	return reprise.Invoke(ctx, func(ctx context.Context, _ reprise.CallSettings) error {
-		h, err := s.mux.read(ctx, string(sub.key))
+		h, err := s.mux.cfg.Read(ctx, string(sub.key))
 		switch {
 		case err != nil:
 			return err
@@ -86,17 +87,24 @@ func (s *watchStream) verify(sub *subscription, seen int64) error {
 
 // settle ends a verification that was begun after so many doubts. Those that
 // came meanwhile, it may have read too early to settle.
-func (s *watchStream) settle(sub *subscription, doubts int, found error) {
+func (s *stream) settle(sub *Subscription, doubts int, found error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
-	case found != nil && refused(found):
-		s.fail(sub, &WatchError{Reason: WatchRestored, Revision: sub.complete(), Err: found})
+	case found != nil && !ended(found):
+		s.fail(sub, Break{Reason: Restored, Revision: sub.complete(), Err: found})
 	case found == nil && sub.doubts > doubts:
 		s.beginVerify(sub)
 	default:
 		sub.doubts = 0
 	}
+}
+
+// ended reports whether err is not what a read found, but the end of the time in
+// which to find it.
+func ended(err error) bool {
+	_, ok := errors.AsType[*reprise.Error](err)
+	return ok
 }
 
 // verification is the Retryer of verify.

@@ -1,4 +1,4 @@
-package etcdcall
+package watch
 
 import (
 	"context"
@@ -6,18 +6,17 @@ import (
 	"fmt"
 	"slices"
 	"testing"
-	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
-// quietStream is a watchStream on which nothing is sent, with one watch that the
+// quietStream is a stream on which nothing is sent, with one watch that the
 // server has accepted at revision bound.
-func quietStream(limit int, next, bound int64) (*watchStream, *subscription) {
-	m := newWatchMux(nil, watchSettings{buffer: limit}, nil, nil)
-	s := newWatchStream(context.Background(), m, streamKey{})
+func quietStream(limit int, next, bound int64) (*stream, *Subscription) {
+	m := newMux(Config{Buffer: limit})
+	s := newStream(context.Background(), m, streamKey{})
 	m.streams[s.key] = s
 	s.open()
 	sub := newSubscription(context.Background(), clientv3.OpWatch("key", clientv3.WithRev(next)), limit)
@@ -31,13 +30,13 @@ func putAt(rev int64, size int) *clientv3.Event {
 }
 
 // events makes s receive events for the watch with the number id.
-func (s *watchStream) events(id int64, fragment bool, events ...*clientv3.Event) {
+func (s *stream) events(id int64, fragment bool, events ...*clientv3.Event) {
 	last := events[len(events)-1].Kv.ModRevision
 	_ = s.handle(&pb.WatchResponse{WatchId: id, Events: events, Fragment: fragment, Header: &pb.ResponseHeader{Revision: last}})
 }
 
 // sent returns what the requests ask for that wait to be sent, and forgets them.
-func (s *watchStream) sent() (asked []string) {
+func (s *stream) sent() (asked []string) {
 	for _, req := range s.takeOut() {
 		switch r := req.RequestUnion.(type) {
 		case *pb.WatchRequest_CreateRequest:
@@ -69,8 +68,8 @@ func TestAFullQueueTakesTheWatchOffTheServerUntilHalfIsRead(t *testing.T) {
 		t.Errorf("the queue holds %d bytes, with a limit of %d", sub.size, limit)
 	}
 	for rev := int64(2); rev <= 6; rev++ {
-		d, err := sub.receive(t.Context())
-		if err != nil || d.upTo != rev {
+		d, err := sub.Receive(t.Context())
+		if err != nil || d.UpTo != rev {
 			t.Fatalf("got %v, %v, want revision %d", d, err, rev)
 		}
 		if half := rev == 4; len(s.sent()) > 0 != half {
@@ -79,7 +78,7 @@ func TestAFullQueueTakesTheWatchOffTheServerUntilHalfIsRead(t *testing.T) {
 	}
 	_ = s.handle(&pb.WatchResponse{Created: true, WatchId: 2, Header: &pb.ResponseHeader{Revision: 20}})
 	s.events(2, false, putAt(7, size))
-	if d, err := sub.receive(t.Context()); err != nil || d.upTo != 7 {
+	if d, err := sub.Receive(t.Context()); err != nil || d.UpTo != 7 {
 		t.Errorf("taken up again: got %v, %v, want revision 7", d, err)
 	}
 }
@@ -91,13 +90,13 @@ func TestFragmentsAreHandedOutByWholeRevisions(t *testing.T) {
 	s.events(1, true, putAt(4, 1), putAt(4, 1))
 	s.events(1, false, putAt(4, 1), putAt(5, 1))
 	for _, want := range [][]int64{{2, 3}, {4, 4, 4, 4, 5}} {
-		d, err := sub.receive(t.Context())
+		d, err := sub.Receive(t.Context())
 		var got []int64
-		for _, ev := range d.events {
+		for _, ev := range d.Events {
 			got = append(got, ev.Kv.ModRevision)
 		}
-		if err != nil || !slices.Equal(got, want) || d.upTo != want[len(want)-1] || d.header.Revision < d.upTo {
-			t.Errorf("got %v up to %d, %v; want %v", got, d.upTo, err, want)
+		if err != nil || !slices.Equal(got, want) || d.UpTo != want[len(want)-1] || d.Header.Revision < d.UpTo {
+			t.Errorf("got %v up to %d, %v; want %v", got, d.UpTo, err, want)
 		}
 	}
 }
@@ -109,7 +108,7 @@ func TestEventsThatWereHandedOutAreDropped(t *testing.T) {
 	s.events(1, false, putAt(5, 1))
 	s.events(1, false, putAt(6, 1))
 	for want := int64(5); want <= 6; want++ {
-		if d, err := sub.receive(t.Context()); err != nil || len(d.events) != 1 || d.upTo != want {
+		if d, err := sub.Receive(t.Context()); err != nil || len(d.Events) != 1 || d.UpTo != want {
 			t.Errorf("got %v, %v, want revision %d alone", d, err, want)
 		}
 	}
@@ -140,8 +139,8 @@ func TestProgressThatMayBeOlderThanTheWatchIsNotBelieved(t *testing.T) {
 
 func TestAServerThatNumbersWatchesItselfIsAskedOneByOne(t *testing.T) {
 	t.Parallel()
-	m := newWatchMux(nil, watchSettings{buffer: 1 << 20}, nil, nil)
-	s := newWatchStream(context.Background(), m, streamKey{})
+	m := newMux(Config{Buffer: 1 << 20})
+	s := newStream(context.Background(), m, streamKey{})
 	a := newSubscription(context.Background(), clientv3.OpWatch("a", clientv3.WithRev(2)), 1)
 	b := newSubscription(context.Background(), clientv3.OpWatch("b", clientv3.WithRev(2)), 1)
 	s.add(a)
@@ -191,9 +190,9 @@ func TestAWatchThatWasStoppedHandsOutNothingThatComesLater(t *testing.T) {
 	t.Parallel()
 	s, sub := quietStream(1<<20, 5, 4)
 	s.events(1, false, putAt(5, 1))
-	sub.finish(ErrStopped, false) // and is not yet off the stream
+	sub.finish(errStopped, false) // and is not yet off the stream
 	s.events(1, false, putAt(6, 1))
-	if d, err := sub.receive(t.Context()); !errors.Is(err, ErrStopped) {
+	if d, err := sub.Receive(t.Context()); !errors.Is(err, errStopped) {
 		t.Errorf("got %v, %v", d, err)
 	}
 }
@@ -202,17 +201,17 @@ func TestProgressThatNobodyReadsIsKeptOnce(t *testing.T) {
 	t.Parallel()
 	header := &pb.ResponseHeader{}
 	sub := newSubscription(context.Background(), clientv3.OpWatch("key"), 1<<20)
-	sub.push(delivery{header: header, created: true, upTo: 4})
+	sub.push(Delivery{Header: header, Created: true, UpTo: 4})
 	for rev := int64(5); rev < 100; rev++ {
-		sub.push(delivery{header: header, upTo: rev})
+		sub.push(Delivery{Header: header, UpTo: rev})
 	}
-	sub.push(delivery{header: header, events: []*clientv3.Event{putAt(100, 1)}, upTo: 100})
+	sub.push(Delivery{Header: header, Events: []*clientv3.Event{putAt(100, 1)}, UpTo: 100})
 	for rev := int64(101); rev < 200; rev++ {
-		sub.push(delivery{header: header, upTo: rev})
+		sub.push(Delivery{Header: header, UpTo: rev})
 	}
 	var got []string
 	for _, d := range sub.pending() {
-		got = append(got, fmt.Sprint(d.upTo, " ", d.created, " ", len(d.events)))
+		got = append(got, fmt.Sprint(d.UpTo, " ", d.Created, " ", len(d.Events)))
 	}
 	if want := []string{"4 true 0", "99 false 0", "100 false 1", "199 false 0"}; !slices.Equal(got, want) {
 		t.Errorf("got %v, want %v", got, want)
@@ -226,23 +225,5 @@ func TestAQueueCountsPreviousValuesToo(t *testing.T) {
 	ev.PrevKv = &mvccpb.KeyValue{Key: []byte("key"), Value: make([]byte, 2000)}
 	if got, want := eventSize(ev), plain+2003; plain != 1003+eventOverhead || got != want {
 		t.Errorf("without a previous value %d, with one %d, want %d", plain, got, want)
-	}
-}
-
-func TestNonsenseInTheOptionsOfWatchesStandsForTheDefault(t *testing.T) {
-	t.Parallel()
-	for _, test := range []struct {
-		silence, wantSilence time.Duration
-		buffer, wantBuffer   int
-	}{
-		{0, DefaultWatchSilence, 0, DefaultWatchBuffer},
-		{-time.Second, DefaultWatchSilence, -1, DefaultWatchBuffer},
-		{10*time.Millisecond - 1, DefaultWatchSilence, 1, 1},
-		{10 * time.Millisecond, 10 * time.Millisecond, 1 << 30, 1 << 30},
-	} {
-		set := newSettings([]Option{WithWatchSilence(test.silence), WithWatchBuffer(test.buffer)})
-		if w := set.watch(); w.silence != test.wantSilence || w.buffer != test.wantBuffer {
-			t.Errorf("%v and %d: got %v and %d", test.silence, test.buffer, w.silence, w.buffer)
-		}
 	}
 }

@@ -1,4 +1,4 @@
-package etcdcall
+package watch
 
 import (
 	"context"
@@ -12,9 +12,9 @@ import (
 	"github.com/reprise-go/reprise/etcdcall/internal/ending"
 )
 
-// subscription is one watch: what it asks for, how far it has come, and what it
+// Subscription is one watch: what it asks for, how far it has come, and what it
 // has received that nobody has read yet.
-type subscription struct {
+type Subscription struct {
 	ctx      context.Context //nolint:containedctx // the life of the watch
 	key, end []byte
 	filters  []pb.WatchCreateRequest_FilterType
@@ -25,7 +25,7 @@ type subscription struct {
 	started chan struct{} // closed when the server has accepted the watch once
 	done    chan struct{} // closed when it has ended
 
-	stream atomic.Pointer[watchStream]
+	stream atomic.Pointer[stream]
 
 	// The stream that the watch is on guards these.
 	asked    bool  // an answer of the server to the creation is due
@@ -41,7 +41,7 @@ type subscription struct {
 	part     []*clientv3.Event
 
 	mu      sync.Mutex
-	queue   []delivery
+	queue   []Delivery
 	size    int // bytes in queue
 	limit   int
 	parked  bool // taken off the server until the queue is shorter
@@ -51,18 +51,20 @@ type subscription struct {
 	ready   chan struct{}
 }
 
-// delivery is what a subscription hands out at a time.
-type delivery struct {
-	header *pb.ResponseHeader
-	events []*clientv3.Event
-	// upTo is the revision of which everything has been handed out.
-	upTo    int64
-	created bool
-	size    int
+// Delivery is what a Subscription hands out at a time.
+type Delivery struct {
+	Header *pb.ResponseHeader
+	Events []*clientv3.Event
+	// UpTo is the revision of which everything has been handed out.
+	UpTo int64
+	// Created says that the server has accepted the watch for the first time.
+	Created bool
+
+	size int
 }
 
-func newSubscription(ctx context.Context, op clientv3.Op, limit int) *subscription {
-	sub := &subscription{
+func newSubscription(ctx context.Context, op clientv3.Op, limit int) *Subscription {
+	sub := &Subscription{
 		ctx:      ctx,
 		key:      op.KeyBytes(),
 		end:      op.RangeBytes(),
@@ -84,10 +86,10 @@ func newSubscription(ctx context.Context, op clientv3.Op, limit int) *subscripti
 	return sub
 }
 
-// receive returns what comes next, in order. When the watch has broken it
+// Receive returns what comes next, in order. When the watch has broken it
 // returns what came before first, and then the error; when its context ended or
 // it was stopped, the error at once.
-func (q *subscription) receive(ctx context.Context) (delivery, error) {
+func (q *Subscription) Receive(ctx context.Context) (Delivery, error) {
 	for {
 		d, ok, err := q.pop()
 		if ok || err != nil {
@@ -97,19 +99,19 @@ func (q *subscription) receive(ctx context.Context) (delivery, error) {
 		case <-q.ready:
 		case <-q.done:
 		case <-ctx.Done():
-			return delivery{}, ending.OfContext(ctx)
+			return Delivery{}, ending.OfContext(ctx)
 		}
 	}
 }
 
-func (q *subscription) pop() (d delivery, ok bool, err error) {
+func (q *Subscription) pop() (d Delivery, ok bool, err error) {
 	q.mu.Lock()
 	if len(q.queue) == 0 {
 		defer q.mu.Unlock()
 		return d, false, q.err
 	}
 	d = q.queue[0]
-	q.queue[0] = delivery{}
+	q.queue[0] = Delivery{}
 	if q.queue = q.queue[1:]; len(q.queue) > 0 {
 		q.signal()
 	}
@@ -125,8 +127,8 @@ func (q *subscription) pop() (d delivery, ok bool, err error) {
 
 // push queues d, and reports whether the queue is full then. A full queue takes
 // no more before it is half empty; the caller takes the watch off the server.
-func (q *subscription) push(d delivery) (full bool) {
-	for _, ev := range d.events {
+func (q *Subscription) push(d Delivery) (full bool) {
+	for _, ev := range d.Events {
 		d.size += eventSize(ev)
 	}
 	q.mu.Lock()
@@ -134,7 +136,7 @@ func (q *subscription) push(d delivery) (full bool) {
 	if q.err != nil {
 		return false
 	}
-	if last := len(q.queue) - 1; last >= 0 && len(d.events) == 0 && !d.created && len(q.queue[last].events) == 0 && !q.queue[last].created {
+	if last := len(q.queue) - 1; last >= 0 && len(d.Events) == 0 && !d.Created && len(q.queue[last].Events) == 0 && !q.queue[last].Created {
 		q.queue[last] = d // later progress says all that earlier progress did
 		return false
 	}
@@ -146,7 +148,7 @@ func (q *subscription) push(d delivery) (full bool) {
 }
 
 // signal wakes a reader. The caller holds q.mu.
-func (q *subscription) signal() {
+func (q *Subscription) signal() {
 	select {
 	case q.ready <- struct{}{}:
 	default:
@@ -155,7 +157,7 @@ func (q *subscription) signal() {
 
 // finish ends the watch with err, unless it has ended already. Unless kept,
 // what nobody has read is dropped.
-func (q *subscription) finish(err error, keep bool) {
+func (q *Subscription) finish(err error, keep bool) {
 	q.mu.Lock()
 	unhook := q.unhook
 	if !keep {
@@ -172,8 +174,8 @@ func (q *subscription) finish(err error, keep bool) {
 }
 
 // hook makes the watch end with its context.
-func (q *subscription) hook() {
-	unhook := context.AfterFunc(q.ctx, func() { q.leave(ending.OfContext(q.ctx)) })
+func (q *Subscription) hook() {
+	unhook := context.AfterFunc(q.ctx, func() { q.Stop(ending.OfContext(q.ctx)) })
 	q.mu.Lock()
 	q.unhook = unhook
 	ended := q.err != nil
@@ -183,30 +185,47 @@ func (q *subscription) hook() {
 	}
 }
 
-// leave ends the watch because its reader wants no more.
-func (q *subscription) leave(err error) {
-	q.finish(err, false)
+// Await waits until the server has accepted the watch for the first time, or the
+// watch has ended.
+func (q *Subscription) Await() {
+	select {
+	case <-q.started:
+	case <-q.done:
+	}
+}
+
+// Stop ends the watch with the error why, because its reader wants no more. What
+// nobody has read is dropped.
+func (q *Subscription) Stop(why error) {
+	q.finish(why, false)
 	q.stream.Load().remove(q)
 }
 
-func (q *subscription) abandoned() bool {
+// Stopped reports whether the reader wants no more, or the context has ended.
+func (q *Subscription) Stopped() bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	return q.dropped
 }
 
-func (q *subscription) isParked() bool {
+func (q *Subscription) isParked() bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	return q.parked
 }
 
-// ended returns why the watch ended, nil if it has not.
-func (q *subscription) ended() error {
+// Err returns why the watch ended, nil if it has not.
+func (q *Subscription) Err() error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	return q.err
 }
+
+// Heard returns when the server was last heard on the stream of the watch.
+func (q *Subscription) Heard() time.Time { return time.Unix(0, q.stream.Load().heard.Load()) }
+
+// Silence is after how long without a sign of life the watch leaves its server.
+func (q *Subscription) Silence() time.Duration { return q.stream.Load().mux.cfg.Silence }
 
 // eventOverhead is what an event takes in memory besides its bytes, roughly.
 const eventOverhead = 256

@@ -1,4 +1,4 @@
-package etcdcall
+package watch
 
 import (
 	"context"
@@ -14,8 +14,8 @@ const checksPerSilence = 4
 // send sends what is put until ctx ends. It asks for progress in between, which
 // keeps the revisions to resume at from growing so old that they are compacted,
 // and for a sign of life if progress is not told.
-func (s *watchStream) send(ctx context.Context, rpc pb.Watch_WatchClient) {
-	check := time.NewTicker(s.mux.silence / checksPerSilence)
+func (s *stream) send(ctx context.Context, rpc pb.Watch_WatchClient) {
+	check := time.NewTicker(s.mux.cfg.Silence / checksPerSilence)
 	defer check.Stop()
 	for {
 		select {
@@ -33,16 +33,16 @@ func (s *watchStream) send(ctx context.Context, rpc pb.Watch_WatchClient) {
 	}
 }
 
-func (s *watchStream) check() {
+func (s *stream) check() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.askProgress()
-	if s.quiet() > s.mux.silence/checksPerSilence*3/2 {
+	if s.quiet() > s.mux.cfg.Silence/checksPerSilence*3/2 {
 		s.askSign()
 	}
 }
 
-func (s *watchStream) takeOut() []*pb.WatchRequest {
+func (s *stream) takeOut() []*pb.WatchRequest {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	out := s.out
@@ -51,7 +51,7 @@ func (s *watchStream) takeOut() []*pb.WatchRequest {
 }
 
 // quiet returns for how long nothing was heard.
-func (s *watchStream) quiet() time.Duration {
+func (s *stream) quiet() time.Duration {
 	return time.Duration(time.Now().UnixNano() - s.heard.Load())
 }
 
@@ -59,16 +59,16 @@ func (s *watchStream) quiet() time.Duration {
 type alarm struct{ timer *time.Timer }
 
 // watchForSilence begins to wait for the first sign now, until ctx ends.
-func (s *watchStream) watchForSilence(ctx context.Context, silent func()) *alarm {
+func (s *stream) watchForSilence(ctx context.Context, silent func()) *alarm {
 	s.heard.Store(time.Now().UnixNano())
 	a := &alarm{}
 	rearm := make(chan struct{})
-	a.timer = time.AfterFunc(s.mux.silence, func() {
+	a.timer = time.AfterFunc(s.mux.cfg.Silence, func() {
 		<-rearm
 		if ctx.Err() != nil {
 			return // and do not go on with the signs of the next gRPC stream
 		}
-		if left := s.mux.silence - s.quiet(); left > 0 {
+		if left := s.mux.cfg.Silence - s.quiet(); left > 0 {
 			a.timer.Reset(left)
 			return
 		}
