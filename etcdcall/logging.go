@@ -1,11 +1,11 @@
 package etcdcall
 
 import (
-	"context"
 	"log/slog"
 
 	"go.uber.org/zap"
-	"go.uber.org/zap/zapcore"
+
+	"github.com/reprise-go/reprise/etcdcall/internal/zapslog"
 )
 
 // WithLogger makes the client log to log: what clientv3 has to say, at the level
@@ -24,66 +24,19 @@ func (s *settings) zapLogger() *zap.Logger {
 	if s.logger == nil {
 		return zap.NewNop()
 	}
-	return zap.New(&slogCore{handler: s.logger.Handler()})
+	return zap.New(zapslog.NewCore(s.logger.Handler()))
 }
 
-// slogCore lets zap write to a slog.Handler.
-type slogCore struct {
-	handler slog.Handler
-}
-
-// Enabled implements zapcore.LevelEnabler.
-func (c *slogCore) Enabled(level zapcore.Level) bool {
-	return c.handler.Enabled(context.Background(), slogLevel(level))
-}
-
-// With implements zapcore.Core.
-func (c *slogCore) With(fields []zapcore.Field) zapcore.Core {
-	return &slogCore{handler: c.handler.WithAttrs(attrsOf(fields))}
-}
-
-// Check implements zapcore.Core.
-func (c *slogCore) Check(entry zapcore.Entry, checked *zapcore.CheckedEntry) *zapcore.CheckedEntry {
-	if c.Enabled(entry.Level) {
-		return checked.AddCore(entry, c)
+// NewZapHandler returns a slog.Handler that writes to a zap logger, for programs
+// that log through zap:
+//
+//	etcdcall.WithLogger(slog.New(etcdcall.NewZapHandler(logger)))
+//
+// Levels between those that slog names count as the lower one; above Error, as
+// Error. A nil logger discards everything.
+func NewZapHandler(logger *zap.Logger) slog.Handler {
+	if logger == nil {
+		return slog.DiscardHandler
 	}
-	return checked
-}
-
-// Write implements zapcore.Core.
-func (c *slogCore) Write(entry zapcore.Entry, fields []zapcore.Field) error {
-	record := slog.NewRecord(entry.Time, slogLevel(entry.Level), entry.Message, 0)
-	if entry.LoggerName != "" {
-		record.AddAttrs(slog.String("logger", entry.LoggerName))
-	}
-	record.AddAttrs(attrsOf(fields)...)
-	return c.handler.Handle(context.Background(), record)
-}
-
-// Sync implements zapcore.Core. A slog.Handler has nothing to flush.
-func (c *slogCore) Sync() error { return nil }
-
-func attrsOf(fields []zapcore.Field) []slog.Attr {
-	attrs := make([]slog.Attr, 0, len(fields))
-	for _, field := range fields {
-		values := zapcore.NewMapObjectEncoder()
-		field.AddTo(values)
-		for key, value := range values.Fields {
-			attrs = append(attrs, slog.Any(key, value))
-		}
-	}
-	return attrs
-}
-
-func slogLevel(level zapcore.Level) slog.Level {
-	switch {
-	case level <= zapcore.DebugLevel:
-		return slog.LevelDebug
-	case level == zapcore.InfoLevel:
-		return slog.LevelInfo
-	case level == zapcore.WarnLevel:
-		return slog.LevelWarn
-	default:
-		return slog.LevelError
-	}
+	return zapslog.NewHandler(logger.Core())
 }

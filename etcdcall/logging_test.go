@@ -7,14 +7,11 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"testing/slogtest"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
-	"go.uber.org/zap/zapcore"
-	"go.uber.org/zap/zaptest/observer"
 )
 
 // lines collects what is logged.
@@ -76,57 +73,9 @@ func TestAnOwnZapLoggerOfTheConfigurationStays(t *testing.T) {
 	}
 }
 
-func TestZapFieldsArriveInSlog(t *testing.T) {
+func TestANilZapLoggerDiscardsEverything(t *testing.T) {
 	t.Parallel()
-	var out lines
-	logger := (&settings{logger: slog.New(slog.NewTextHandler(&out, nil))}).zapLogger()
-	logger.Named("etcd").With(zap.String("a", "1")).Warn("careful", zap.Int("b", 2), zap.Error(context.Canceled))
-	logger.Debug("not seen")
-	got := out.text()
-	for _, want := range []string{"level=WARN", "msg=careful", "logger=etcd", "a=1", "b=2", `error="context canceled"`} {
-		if !strings.Contains(got, want) {
-			t.Errorf("%q is not in %q", want, got)
-		}
-	}
-	if strings.Contains(got, "not seen") {
-		t.Errorf("a debug message passed a handler of level info: %q", got)
-	}
-}
-
-func TestTheZapHandlerDoesWhatSlogAsks(t *testing.T) {
-	t.Parallel()
-	core, logs := observer.New(zapcore.DebugLevel)
-	results := func() []map[string]any {
-		var all []map[string]any
-		for _, entry := range logs.All() {
-			one := map[string]any{slog.LevelKey: entry.Level, slog.MessageKey: entry.Message}
-			if !entry.Time.IsZero() {
-				one[slog.TimeKey] = entry.Time
-			}
-			for name, value := range entry.ContextMap() {
-				nest(one, strings.Split(name, "."), value)
-			}
-			all = append(all, one)
-		}
-		return all
-	}
-	if err := slogtest.TestHandler(NewZapHandler(zap.New(core)), results); err != nil {
-		t.Error(err)
-	}
 	if NewZapHandler(nil).Enabled(t.Context(), slog.LevelError) {
 		t.Error("a nil logger wants to log")
 	}
-}
-
-// nest puts a value under the names of its groups.
-func nest(into map[string]any, path []string, value any) {
-	for _, group := range path[:len(path)-1] {
-		inner, ok := into[group].(map[string]any)
-		if !ok {
-			inner = map[string]any{}
-			into[group] = inner
-		}
-		into = inner
-	}
-	into[path[len(path)-1]] = value
 }

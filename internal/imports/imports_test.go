@@ -72,6 +72,7 @@ var rules = []rule{
 	{path: "etcdcall/internal/keyrange", allow: []string{}},
 	{path: "etcdcall/internal/watch", allow: with(client, module, module+"/etcdcall/internal/ending")},
 	{path: "etcdcall/internal/watchtest", allow: client},
+	{path: "etcdcall/internal/zapslog", allow: []string{"go.uber.org/zap", "go.uber.org/multierr"}},
 	{path: "etcdcall", deny: with(heavy, module+"/etcdcall/internal/watchtest", "github.com/googleapis/gax-go", "github.com/bufbuild", module+"/services")},
 	{path: "cmd", deny: without(heavy, "testing")},
 	{path: "...", deny: without(heavy, "testing")},

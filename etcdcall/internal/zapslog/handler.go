@@ -1,4 +1,4 @@
-package etcdcall
+package zapslog
 
 import (
 	"context"
@@ -10,34 +10,24 @@ import (
 	"go.uber.org/zap/zapcore"
 )
 
-// NewZapHandler returns a slog.Handler that writes to a zap logger, for programs
-// that log through zap:
-//
-//	etcdcall.WithLogger(slog.New(etcdcall.NewZapHandler(logger)))
-//
-// Levels between those that slog names count as the lower one; above Error, as
-// Error. A nil logger discards everything.
-func NewZapHandler(logger *zap.Logger) slog.Handler {
-	if logger == nil {
-		return slog.DiscardHandler
-	}
-	return &zapHandler{core: logger.Core()}
-}
+// NewHandler returns a slog.Handler that writes to core. Attributes have the names of
+// their groups before their own, joined by dots.
+func NewHandler(core zapcore.Core) slog.Handler { return &handler{core: core} }
 
-// zapHandler keeps the attributes of open groups to itself, since zap cannot
-// put a later field into an earlier object.
-type zapHandler struct {
+// handler keeps the names of open groups to itself, since zap cannot put a later
+// field into an earlier object.
+type handler struct {
 	core   zapcore.Core
 	groups []string
 }
 
 // Enabled implements slog.Handler.
-func (h *zapHandler) Enabled(_ context.Context, level slog.Level) bool {
+func (h *handler) Enabled(_ context.Context, level slog.Level) bool {
 	return h.core.Enabled(zapLevel(level))
 }
 
 // Handle implements slog.Handler.
-func (h *zapHandler) Handle(_ context.Context, record slog.Record) error {
+func (h *handler) Handle(_ context.Context, record slog.Record) error {
 	fields := make([]zapcore.Field, 0, record.NumAttrs())
 	record.Attrs(func(attr slog.Attr) bool {
 		fields = h.append(fields, attr)
@@ -51,24 +41,24 @@ func (h *zapHandler) Handle(_ context.Context, record slog.Record) error {
 }
 
 // WithAttrs implements slog.Handler.
-func (h *zapHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
+func (h *handler) WithAttrs(attrs []slog.Attr) slog.Handler {
 	fields := make([]zapcore.Field, 0, len(attrs))
 	for _, attr := range attrs {
 		fields = h.append(fields, attr)
 	}
-	return &zapHandler{core: h.core.With(fields), groups: h.groups}
+	return &handler{core: h.core.With(fields), groups: h.groups}
 }
 
 // WithGroup implements slog.Handler.
-func (h *zapHandler) WithGroup(name string) slog.Handler {
+func (h *handler) WithGroup(name string) slog.Handler {
 	if name == "" {
 		return h
 	}
-	return &zapHandler{core: h.core, groups: append(slices.Clip(h.groups), name)}
+	return &handler{core: h.core, groups: append(slices.Clip(h.groups), name)}
 }
 
 // append adds an attribute under its full name, groups joined by dots.
-func (h *zapHandler) append(fields []zapcore.Field, attr slog.Attr) []zapcore.Field {
+func (h *handler) append(fields []zapcore.Field, attr slog.Attr) []zapcore.Field {
 	return appendNamed(fields, strings.Join(append(slices.Clip(h.groups), ""), "."), attr)
 }
 

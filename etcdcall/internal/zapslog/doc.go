@@ -1,0 +1,3 @@
+// Package zapslog lets what logs through zap write to a slog.Handler, and what logs
+// through log/slog to a logger of zap.
+package zapslog
