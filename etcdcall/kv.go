@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 
 	"github.com/reprise-go/reprise/etcdcall/etcdstub"
+	"github.com/reprise-go/reprise/etcdcall/internal/scan"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -186,9 +187,20 @@ func (s *kvStub) Range(ctx context.Context, req *pb.RangeRequest, _ ...grpc.Call
 	return resp, pack(err)
 }
 
-// RangeStream implements pb.KVClient; see scan.
+// RangeStream implements pb.KVClient; see package scan.
 func (s *kvStub) RangeStream(ctx context.Context, req *pb.RangeRequest, _ ...grpc.CallOption) (grpc.ServerStreamingClient[pb.RangeStreamResponse], error) {
-	opened, err := newScan(ctx, &s.scans, req)
+	client, p := s.scans.endless, s.scans.policy
+	if ctx != nil {
+		if _, ok := ctx.Deadline(); ok {
+			client = s.scans.short
+		}
+		if !req.GetSerializable() {
+			ctx = p.led(ctx)
+		}
+	}
+	opened, err := scan.New(ctx, req, func(ctx context.Context, req *pb.RangeRequest) (grpc.ServerStreamingClient[pb.RangeStreamResponse], error) {
+		return client.RangeStream(ctx, req)
+	}, p.rereads)
 	if err != nil {
 		return nil, pack(readError(err))
 	}

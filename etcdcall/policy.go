@@ -181,6 +181,12 @@ func (p *policy) allows(r *rule) bool {
 	}
 }
 
+// rereads reports whether a read that failed with err is worth another.
+func (p *policy) rereads(err error) bool {
+	r := classify(err)
+	return r.read == retry && p.allows(r)
+}
+
 // requireLeader is the metadata of clientv3.WithRequireLeader. It is shared by
 // calls and must not be changed.
 var requireLeader = metadata.Pairs(rpctypes.MetadataRequireLeaderKey, rpctypes.MetadataHasLeader)

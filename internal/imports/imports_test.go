@@ -70,6 +70,7 @@ var rules = []rule{
 	{path: "etcdcall/internal/completion", allow: with(messages, module+"/etcdcall/internal/keyrange")},
 	{path: "etcdcall/internal/ending", allow: []string{}},
 	{path: "etcdcall/internal/keyrange", allow: []string{}},
+	{path: "etcdcall/internal/scan", allow: messages},
 	{path: "etcdcall/internal/watch", allow: with(client, module, module+"/etcdcall/internal/ending")},
 	{path: "etcdcall/internal/watchtest", allow: client},
 	{path: "etcdcall/internal/zapslog", allow: []string{"go.uber.org/zap", "go.uber.org/multierr"}},

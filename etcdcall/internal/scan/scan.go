@@ -1,4 +1,6 @@
-package etcdcall
+// Package scan streams a range of keys whole, by one stream after another if they
+// break.
+package scan
 
 import (
 	"bytes"
@@ -6,7 +8,6 @@ import (
 	"errors"
 	"io"
 
-	"github.com/reprise-go/reprise/etcdcall/etcdstub"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -14,11 +15,11 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// scanPage is how many keys are asked for before the revision of a scan is
+// firstPage is how many keys are asked for before the revision of a scan is
 // known. It is the size of the first chunk that a server sends by itself.
-const scanPage = 10
+const firstPage = 10
 
-// scan is a range that is streamed, by one stream after another if they break.
+// Scan is a range that is streamed, by one stream after another if they break.
 //
 // Servers send the keys in order, and refuse to stream in any other; a stream
 // can thus go on after the last key that came, at the same revision. But only
@@ -26,15 +27,15 @@ const scanPage = 10
 // the request names none, the first few keys come by a stream that ends after
 // them, and the rest at the revision of that.
 //
-// The streams open themselves again, under the policy of reads, until their
-// first chunk has come, and each that breaks after that has brought some keys.
-type scan struct {
+// The streams open themselves again, until their first chunk has come, and each that
+// breaks after that has brought some keys.
+type Scan struct {
 	grpc.ServerStreamingClient[pb.RangeStreamResponse] // the one that is open
 
-	ctx     context.Context //nolint:containedctx // that of the call, which opens further streams
-	client  *etcdstub.KVClient
-	policy  *policy
-	request *pb.RangeRequest // for the keys that are missing yet
+	ctx      context.Context //nolint:containedctx // that of the call, which opens further streams
+	open     Open
+	followed func(err error) bool
+	request  *pb.RangeRequest // for the keys that are missing yet
 
 	limit  int64              // of keys; 0 for none
 	got    int64              // keys
@@ -48,32 +49,29 @@ type scan struct {
 // errOtherCluster ends a scan whose parts would not be of one store.
 var errOtherCluster = status.Error(codes.Aborted, "etcdcall: another cluster answers than the one whose keys came first")
 
-func newScan(ctx context.Context, scans *service[*etcdstub.KVClient], req *pb.RangeRequest) (*scan, error) {
-	s := &scan{ctx: ctx, client: scans.endless, policy: scans.policy, request: proto.CloneOf(req), limit: req.GetLimit()}
-	if ctx != nil {
-		if _, ok := ctx.Deadline(); ok {
-			s.client = scans.short
-		}
-		if !req.GetSerializable() {
-			s.ctx = s.policy.led(ctx)
-		}
-	}
+// Open opens a stream, which is tried again as long as nothing has come on it.
+type Open func(ctx context.Context, req *pb.RangeRequest) (grpc.ServerStreamingClient[pb.RangeStreamResponse], error)
+
+// New begins the scan that req asks for. Its streams live under ctx. followed says
+// whether another stream may follow one that has ended with err after some keys.
+func New(ctx context.Context, req *pb.RangeRequest, open Open, followed func(err error) bool) (*Scan, error) {
+	s := &Scan{ctx: ctx, open: open, followed: followed, request: proto.CloneOf(req), limit: req.GetLimit()}
 	// A count is one message, and the size of a page says nothing to a limit below it.
-	s.paged = req.GetRevision() == 0 && !req.GetCountOnly() && (req.GetLimit() == 0 || req.GetLimit() > scanPage)
-	return s, s.open()
+	s.paged = req.GetRevision() == 0 && !req.GetCountOnly() && (req.GetLimit() == 0 || req.GetLimit() > firstPage)
+	return s, s.next()
 }
 
-// open opens a stream for what is missing.
-func (s *scan) open() error {
+// next opens a stream for what is missing.
+func (s *Scan) next() error {
 	req := proto.CloneOf(s.request)
 	switch {
 	case s.paged:
-		req.Limit = scanPage
+		req.Limit = firstPage
 	case s.limit > 0:
 		req.Limit = s.limit - s.got
 	}
 	s.before, s.turned = s.got, false
-	stream, err := s.client.RangeStream(s.ctx, req)
+	stream, err := s.open(s.ctx, req)
 	if err == nil {
 		s.ServerStreamingClient = stream
 	}
@@ -81,7 +79,7 @@ func (s *scan) open() error {
 }
 
 // Recv implements grpc.ServerStreamingClient.
-func (s *scan) Recv() (*pb.RangeStreamResponse, error) {
+func (s *Scan) Recv() (*pb.RangeStreamResponse, error) {
 	for {
 		chunk, err := s.ServerStreamingClient.Recv()
 		switch {
@@ -90,7 +88,7 @@ func (s *scan) Recv() (*pb.RangeStreamResponse, error) {
 		case s.done:
 			return nil, io.EOF
 		case s.turned, s.got > s.before && s.resumable(err):
-			if err := s.open(); err != nil {
+			if err := s.next(); err != nil {
 				return nil, err
 			}
 		default:
@@ -101,16 +99,15 @@ func (s *scan) Recv() (*pb.RangeStreamResponse, error) {
 
 // resumable reports whether a stream that has brought keys and then ended with
 // err can be followed by another. One that brought none has been tried again.
-func (s *scan) resumable(err error) bool {
+func (s *Scan) resumable(err error) bool {
 	if errors.Is(err, io.EOF) || s.request.GetRevision() == 0 || s.limit > 0 && s.got >= s.limit || s.ctx.Err() != nil {
 		return false
 	}
-	r := classify(err)
-	return r.read == retry && s.policy.allows(r)
+	return s.followed(err)
 }
 
 // received notes which keys came, and makes the chunk one of the whole.
-func (s *scan) received(chunk *pb.RangeStreamResponse) (*pb.RangeStreamResponse, error) {
+func (s *Scan) received(chunk *pb.RangeStreamResponse) (*pb.RangeStreamResponse, error) {
 	r := chunk.GetRangeResponse()
 	if n := len(r.GetKvs()); n > 0 {
 		s.request.Key = append(bytes.Clone(r.GetKvs()[n-1].GetKey()), 0)

@@ -1,4 +1,4 @@
-package etcdcall
+package scan
 
 import (
 	"context"
@@ -10,11 +10,11 @@ import (
 	"testing"
 	"testing/synctest"
 
+	"github.com/reprise-go/reprise"
 	"github.com/reprise-go/reprise/etcdcall/etcdstub"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
-	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -46,7 +46,7 @@ func (s *streamer) RangeStream(ctx context.Context, req *pb.RangeRequest, _ ...g
 	}
 	header := &pb.ResponseHeader{ClusterId: s.cluster, Revision: s.revision}
 	stream := &scriptedStream{ctx: ctx}
-	for chunk, size := 0, scanPage; ; chunk++ {
+	for chunk, size := 0, firstPage; ; chunk++ {
 		n := min(size, limit)
 		last := n == limit
 		if err := s.fails(s.streams, chunk, last); err != nil {
@@ -97,10 +97,13 @@ func (s *scriptedStream) Recv() (*pb.RangeStreamResponse, error) {
 
 // scanAll reads a scan to its end, in a bubble.
 func scanAll(ctx context.Context, s *streamer, req *pb.RangeRequest) (keys []string, last *pb.RangeResponse, err error) {
-	p := &policy{settings: newSettings(nil), cli: &clientv3.Client{}}
-	opts := &etcdstub.KVCallOptions{RangeStream: p.untimed(stream)}
-	client := etcdstub.NewKVClient(s, opts)
-	sc, err := newScan(ctx, &service[*etcdstub.KVClient]{policy: p, short: client, long: client, endless: client}, req)
+	passes := func(err error) bool { return slices.Contains(passingFailures, err) }
+	client := etcdstub.NewKVClient(s, &etcdstub.KVCallOptions{RangeStream: []reprise.CallOption{
+		reprise.WithRetry(func() reprise.Retryer { return reprise.OnErrorFunc(reprise.Backoff{}, passes) }),
+	}})
+	sc, err := New(ctx, req, func(ctx context.Context, req *pb.RangeRequest) (grpc.ServerStreamingClient[pb.RangeStreamResponse], error) {
+		return client.RangeStream(ctx, req)
+	}, passes)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -215,7 +218,7 @@ func TestAScanEndsWithWhatDoesNotPass(t *testing.T) {
 					return rpctypes.ErrGRPCCompacted
 				}
 				return nil
-			}, 2 * scanPage, 3, rpctypes.ErrGRPCCompacted,
+			}, 2 * firstPage, 3, rpctypes.ErrGRPCCompacted,
 		},
 		"refused in the middle": {
 			func(_ *streamer, n, chunk int) error {
@@ -223,7 +226,7 @@ func TestAScanEndsWithWhatDoesNotPass(t *testing.T) {
 					return rpctypes.ErrGRPCPermissionDenied
 				}
 				return nil
-			}, 2 * scanPage, 2, rpctypes.ErrGRPCPermissionDenied,
+			}, 2 * firstPage, 2, rpctypes.ErrGRPCPermissionDenied,
 		},
 		"refused at once": {
 			func(*streamer, int, int) error { return status.Error(codes.Unimplemented, "sorted") },
@@ -233,13 +236,13 @@ func TestAScanEndsWithWhatDoesNotPass(t *testing.T) {
 			func(s *streamer, n, _ int) error {
 				s.cluster = uint64(n)
 				return nil
-			}, 2 * scanPage, 2, errOtherCluster,
+			}, 2 * firstPage, 2, errOtherCluster,
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				s := &streamer{keys: keysUpTo(4 * scanPage), revision: 100}
+				s := &streamer{keys: keysUpTo(4 * firstPage), revision: 100}
 				s.fails = func(n, chunk int, _ bool) error { return c.fails(s, n, chunk) }
 				keys, _, err := scanAll(t.Context(), s, &pb.RangeRequest{Key: []byte("k"), RangeEnd: []byte("l")})
 				if !errors.Is(err, c.want) || s.streams != c.streams || len(keys) != c.keys || !slices.IsSorted(keys) {
@@ -258,7 +261,7 @@ func TestAScanOfFewKeysIsOneStream(t *testing.T) {
 		"a count":           {Key: []byte("k"), RangeEnd: []byte("l"), CountOnly: true},
 	} {
 		synctest.Test(t, func(t *testing.T) {
-			s := &streamer{keys: keysUpTo(scanPage), fails: func(int, int, bool) error { return nil }}
+			s := &streamer{keys: keysUpTo(firstPage), fails: func(int, int, bool) error { return nil }}
 			if _, _, err := scanAll(t.Context(), s, req); err != nil || s.streams != 1 {
 				t.Errorf("%s: %d streams, %v", name, s.streams, err)
 			}
