@@ -1,26 +1,16 @@
 package concurrency
 
 import (
-	"context"
 	"slices"
-	"time"
 
 	v3 "go.etcd.io/etcd/client/v3"
 )
 
 // keyWatch is a watch over the deletions of one key, for all claims of a queue
 // that wait for that key to go.
-//
-// It outlives the waiting: where the same sessions take the same lock in turns,
-// each waits for the same neighbour time and again, and to begin a watch costs
-// three round trips. So a lock costs one event for each time it is handed over,
-// however many wait for it.
 type keyWatch struct {
-	queue *queue
-	key   string
-	ctx   context.Context
-	stop  context.CancelFunc
-	idle  *time.Timer // runs while nobody waits
+	standing
+	key string
 
 	// Guarded by the queue's mutex:
 	waiters []*awaited
@@ -37,13 +27,6 @@ type awaited struct {
 	create int64
 	gone   func(rev int64)
 }
-
-const (
-	// linger is how long a watch is kept that nobody waits for.
-	linger = 30 * time.Second
-	// idleWatches is how many of them a queue keeps at most.
-	idleWatches = 4
-)
 
 // watch calls gone, once, when the key that was created at revision create is
 // gone, with a revision at which it was: at once if that is known already. The
@@ -67,15 +50,14 @@ func (q *queue) watch(key string, create int64, gone func(rev int64)) (end func(
 }
 
 func (q *queue) newWatch(key string) *keyWatch {
-	w := &keyWatch{queue: q, key: key}
-	w.ctx, w.stop = context.WithCancel(q.session.life)
+	w := &keyWatch{key: key}
+	w.used = func() bool { return len(w.waiters) > 0 }
+	w.forget = func() { delete(q.watches, key) }
 	if q.watches == nil {
 		q.watches = make(map[string]*keyWatch)
 	}
 	q.watches[key] = w
-	q.retain()
-	what := followed{key: key, watch: []v3.OpOption{v3.WithFilterPut()}, get: []v3.OpOption{v3.WithKeysOnly()}}
-	q.session.spawn(func() { follow(w.ctx, q.session.client, what, w) })
+	w.begin(q, key, w)
 	return w
 }
 
@@ -124,47 +106,4 @@ func (w *keyWatch) leave(d *awaited) {
 		w.waiters = slices.Delete(w.waiters, i, i+1)
 		w.rest()
 	}
-}
-
-// rest keeps, for a while, a watch that nobody waits for.
-func (w *keyWatch) rest() {
-	q := w.queue
-	if len(w.waiters) > 0 || w.idle != nil || q.watches[w.key] != w {
-		return
-	}
-	w.idle = time.AfterFunc(linger, w.expire)
-	q.idle = append(q.idle, w)
-	if len(q.idle) > idleWatches {
-		q.idle[0].close()
-	}
-}
-
-// expire ends the watch, unless somebody has come just before.
-func (w *keyWatch) expire() {
-	w.queue.mu.Lock()
-	defer w.queue.mu.Unlock()
-	if len(w.waiters) == 0 {
-		w.close()
-	}
-}
-
-// wake takes the watch from those that are resting.
-func (w *keyWatch) wake() {
-	if w.idle != nil {
-		w.idle.Stop()
-		w.idle = nil
-		w.queue.idle = slices.DeleteFunc(w.queue.idle, func(o *keyWatch) bool { return o == w })
-	}
-}
-
-// close ends the watch.
-func (w *keyWatch) close() {
-	q := w.queue
-	w.wake()
-	if q.watches[w.key] != w {
-		return
-	}
-	delete(q.watches, w.key)
-	w.stop()
-	q.forget()
 }

@@ -29,7 +29,7 @@ type queue struct {
 	slots   int     // how many names there are
 	free    []*slot // those that no claim has
 	watches map[string]*keyWatch
-	idle    []*keyWatch // those that nobody waits for, the latest last
+	idle    []*standing // those that nobody waits for, the latest last
 }
 
 // slot is a name of a key, and what every claim that has it asks of the store: made
