@@ -80,6 +80,53 @@ func BenchmarkContendedMutex(b *testing.B) {
 	}
 }
 
+// BenchmarkQueueOfMutex measures acquisitions of one lock on one member by so many
+// lockers as the name says. "Sessions" have a client and a session each, through clientv3
+// and through this module in turns; "handles" share one session, as handles of clientv3
+// cannot, which would all hold the lock at once.
+func BenchmarkQueueOfMutex(b *testing.B) {
+	for _, n := range []int{2, 4, 8, 16, 32, 64, 128} {
+		b.Run(fmt.Sprintf("sessions=%d", n), func(b *testing.B) {
+			c := direct(b, 1)
+			old, ours := newContest(b, n), newContest(b, n)
+			for i := range n {
+				old.lockers[i] = rawLock(b, c.plain(b), "old")
+				ours.lockers[i] = newLock(b, c.client(b), "ours")
+			}
+			queues(b, ours, old)
+		})
+	}
+	for _, n := range []int{2, 16, 128} {
+		b.Run(fmt.Sprintf("handles=%d", n), func(b *testing.B) {
+			c := direct(b, 1)
+			ours, s := newContest(b, n), session(b, c.client(b))
+			for i := range n {
+				m := concurrency.NewMutex(s, "ours")
+				ours.lockers[i] = lock{m.Lock, m.Unlock, m.Token}
+			}
+			queues(b, ours)
+		})
+	}
+}
+
+// queues runs contests in turns. The first is that of this module.
+func queues(b *testing.B, contests ...*contest) {
+	b.Helper()
+	rates, rounds := make([][]float64, len(contests)), []int64{1280, 128}
+	for i, c := range contests {
+		c.run(b, rounds[i])
+	}
+	for b.Loop() {
+		for i, c := range contests {
+			rates[i] = append(rates[i], c.run(b, rounds[i]))
+		}
+	}
+	b.ReportMetric(0, "ns/op")
+	for i, unit := range []string{"locks/s", "clientv3-locks/s"}[:len(contests)] {
+		b.ReportMetric(median(rates[i]), unit)
+	}
+}
+
 // BenchmarkUncontendedMutex measures Lock and Unlock of a free lock. The packages
 // take turns of a few milliseconds, one going first as often as the other, so that
 // what disturbs the machine disturbs both. One iteration is 64 turns of each, over
