@@ -8,7 +8,7 @@ import (
 
 	"github.com/reprise-go/reprise/etcdcall"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
-	"go.etcd.io/etcd/api/v3/mvccpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	v3 "go.etcd.io/etcd/client/v3"
 )
 
@@ -19,7 +19,8 @@ import (
 //     nobody is. If nobody is, that was all: one round trip. The creation is
 //     guarded by the key's absence, so that the transaction can be repeated
 //     after a lost response and finds what it has created.
-//  2. wait until the one before is gone; see wait.
+//  2. wait until nobody is before it: by a watch over the whole queue, see queueWatch;
+//     or, in a crowded one, until the one before is gone, see wait.
 //  3. if any of that fails, the claim is abandoned: nothing of it stays behind.
 //
 // busy says that the last claim of the same kind had to wait, and is told of this
@@ -29,7 +30,12 @@ func (c *claim) acquire(ctx context.Context, value string, busy *atomic.Bool) er
 	defer release()
 	found, err := c.enter(bound, value, !busy.Load())
 	busy.Store(!found.head())
-	if err == nil && !found.head() {
+	defer c.queue.leave(c)
+	switch {
+	case err != nil || found.head():
+	case c.queue.join(c, &found):
+		err = c.await(bound)
+	default:
 		err = c.wait(bound, found)
 	}
 	if err != nil {
@@ -44,6 +50,7 @@ func (c *claim) acquire(ctx context.Context, value string, busy *atomic.Bool) er
 func (c *claim) tryAcquire(ctx context.Context) error {
 	bound, release := c.term.bound(ctx)
 	defer release()
+	defer c.queue.leave(c)
 	found, err := c.enter(bound, "", true, c.alone())
 	switch {
 	case err != nil:
@@ -78,8 +85,9 @@ func (c *claim) enter(ctx context.Context, value string, calm bool, onlyIf ...v3
 				return resp, err
 			}
 		}
+		c.queue.arrive(c)
 		asked = time.Now()
-		rivals := youngest(c.rivals, 1+sight)
+		rivals := youngest(c.rivals, c.queue.reach())
 		return c.note(c.client().Txn(ctx).
 			If(append(slices.Clip(onlyIf), created(c.key, pb.Compare_EQUAL, 0))...).
 			Then(put, rivals).
@@ -103,7 +111,7 @@ func (c *claim) enter(ctx context.Context, value string, calm bool, onlyIf ...v3
 	if alone {
 		return place{}, nil
 	}
-	return c.among(ctx, resp.Responses[1].GetResponseRange().Kvs, asked)
+	return c.among(ctx, resp.Responses[1].GetResponseRange(), asked)
 }
 
 // note notes whether the key may be created later.
@@ -115,14 +123,17 @@ func (c *claim) note(resp *v3.TxnResponse, err error) (*v3.TxnResponse, error) {
 }
 
 // among finds the place of the claim among its youngest rivals, with itself.
-func (c *claim) among(ctx context.Context, youngest []*mvccpb.KeyValue, asked time.Time) (place, error) {
-	all := len(youngest) <= sight
-	for i, kv := range youngest {
+func (c *claim) among(ctx context.Context, youngest *pb.RangeResponse, asked time.Time) (place, error) {
+	known := int64(0)
+	if int64(len(youngest.Kvs)) == youngest.Count {
+		known = c.header.Revision
+	}
+	for i, kv := range youngest.Kvs {
 		if kv.CreateRevision < c.rev {
-			return place{ahead: youngest[i:], all: all, asked: asked}, nil
+			return place{youngest.Kvs[i:], known, asked}, nil
 		}
 	}
-	if all {
+	if known > 0 {
 		return place{}, nil
 	}
 	// Younger claims hide those that are older.
@@ -147,11 +158,15 @@ func (c *claim) look(ctx context.Context, since int64) (place, error) {
 	}
 	own := resp.Responses[0].GetResponseRange().Kvs
 	if len(own) == 0 || own[0].CreateRevision != c.rev {
-		return place{}, &LostError{Key: c.key, Rev: c.rev, Err: errDeleted}
+		return place{}, c.missing(ctx)
 	}
 	c.header = resp.Header
 	ahead := resp.Responses[1].GetResponseRange().Kvs
-	return place{ahead: ahead, all: len(ahead) < sight, asked: asked}, nil
+	p := place{ahead: ahead, asked: asked}
+	if len(ahead) < sight {
+		p.known = resp.Header.Revision
+	}
+	return p, nil
 }
 
 // read reads the key of the claim and its older rivals.
@@ -159,4 +174,20 @@ func (c *claim) read(ctx context.Context, opts ...v3.OpOption) (*v3.TxnResponse,
 	own := v3.OpGet(c.key, append(opts, v3.WithKeysOnly())...)
 	older := youngest(c.rivals, sight, append(opts, v3.WithMaxCreateRev(c.rev-1))...)
 	return c.client().Txn(ctx).Then(own, older).Commit()
+}
+
+// missing returns the error of a claim that waits, and whose key is gone: ErrLeaseNotFound
+// if the lease is gone as well.
+func (c *claim) missing(ctx context.Context) error {
+	l, err := repeatable(ctx, c.term.attempts, func(ctx context.Context) (*v3.LeaseTimeToLiveResponse, error) {
+		return c.client().TimeToLive(ctx, c.term.lease)
+	})
+	switch {
+	case err != nil:
+		return err
+	case l.TTL < 0:
+		return rpctypes.ErrLeaseNotFound
+	default:
+		return &LostError{Key: c.key, Rev: c.rev, Err: errDeleted}
+	}
 }

@@ -23,6 +23,9 @@ type claim struct {
 	// read that shows that nobody is before it.
 	strict bool
 
+	// turn is that of a claim which waits by the queue's watch, or may have to.
+	turn *turn
+
 	// rev is the create revision of the key, which is the place in the queue
 	// and the fencing token. It is 0 until it is known.
 	rev int64

@@ -35,8 +35,10 @@ func NewMutex(s *Session, pfx string) *Mutex {
 
 // Lock takes the lock, and waits for it as long as ctx and the session live. It
 // costs one round trip if the lock is free. If it is not, Lock hears of its
-// release by the store's own event, without asking again and again: one read follows
-// if the one before held the lock for more than 50 ms, and none otherwise.
+// release by the store's own event, without asking again: one watch, which is kept for
+// the next time, serves all who wait for the lock on one session. In the queue of a
+// dozen sessions and more, a claim watches the two before it instead, and one read
+// follows if the one before held the lock for more than 50 ms.
 //
 // If ctx ends, Lock returns its error at once, whatever state the connection is
 // in, and the place in the queue is given up in the background. If the session

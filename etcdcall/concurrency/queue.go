@@ -29,7 +29,13 @@ type queue struct {
 	slots   int     // how many names there are
 	free    []*slot // those that no claim has
 	watches map[string]*keyWatch
+	whole   *queueWatch
 	idle    []*standing // those that nobody waits for, the latest last
+	// arriving are claims whose keys are being created.
+	arriving []*turn
+	// crowded says that so many sessions stood in the queue lately that none waits
+	// by a watch over the whole.
+	crowded bool
 }
 
 // slot is a name of a key, and what every claim that has it asks of the store: made
@@ -148,6 +154,17 @@ func (c *claim) vacate() {
 		q.mu.Unlock()
 	}
 	q.forget()
+}
+
+// reach returns how many of the youngest keys a claim reads that takes its place: so
+// many that it knows all if the queue is not crowded.
+func (q *queue) reach() int64 {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.crowded {
+		return 1 + fewSessions
+	}
+	return 1 + manyKeys + int64(q.slots-len(q.free))
 }
 
 // youngest reads the n youngest keys under prefix.

@@ -13,20 +13,41 @@ import (
 // the head.
 type place struct {
 	// ahead are those before the claim, the youngest first: the one that it waits
-	// for, and the one that is before that.
+	// for, the one that is before that, and perhaps more.
 	ahead []*mvccpb.KeyValue
-	// all says that there is nobody else before it.
-	all bool
+	// known is a revision at which ahead were all that were before the claim, and its
+	// own key was there; 0 if there may be others.
+	known int64
 	// asked is when the store was asked for this.
 	asked time.Time
 }
 
 const (
-	// sight is how many of those before it a claim looks at.
+	// manySessions before a claim make its queue a crowded one, and fewer than
+	// fewSessions make it one that is not.
+	fewSessions, manySessions = 8, 12
+	// manyKeys of other sessions make it a crowded one, too.
+	manyKeys = 32
+	// sight is how many of those before it a claim looks at in a crowd.
 	sight = 2
 	// fresh is how long the word of the store that a claim is the next holds good.
 	fresh = 50 * time.Millisecond
 )
+
+// crowded reports whether so many sessions stand in the queue, which was crowded before
+// or not, that each does better to watch the neighbours of its claims alone.
+func (p *place) crowded(before bool) bool {
+	limit := manySessions
+	if before {
+		limit = fewSessions
+	}
+	sessions := make(map[string]bool, limit)
+	for _, kv := range p.ahead {
+		session, _, _ := bytes.Cut(kv.Key, []byte("-"))
+		sessions[string(session)] = true
+	}
+	return p.known == 0 || len(sessions) >= limit
+}
 
 func (p *place) head() bool { return len(p.ahead) == 0 }
 
@@ -35,11 +56,11 @@ func (p *place) head() bool { return len(p.ahead) == 0 }
 // before it since. But its key can go together with the other, if that has the same
 // lease, which the names of keys begin with.
 func (c *claim) next(p *place) bool {
-	return !c.strict && p.all && len(p.ahead) == 1 && time.Since(p.asked) < fresh &&
+	return !c.strict && p.known > 0 && len(p.ahead) == 1 && time.Since(p.asked) < fresh &&
 		!bytes.Contains(p.ahead[0].Key, strconv.AppendInt(nil, int64(c.term.lease), 16))
 }
 
-// wait waits until the claim, whose place is p, is at the head.
+// wait waits until the claim, whose place is p, is at the head of a crowded queue.
 //
 // The one before it goes when it has given the lock back, or when it gives up
 // waiting itself; so the claim has to know who is before it then. It may know that

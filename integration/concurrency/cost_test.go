@@ -2,11 +2,14 @@ package concurrency_test
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"slices"
 	"sync"
 	"testing"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc"
 
 	"github.com/reprise-go/reprise/etcdcall/concurrency"
@@ -120,6 +123,13 @@ func (w *watched) get() []string {
 	return slices.Compact(slices.Sorted(slices.Values(w.keys)))
 }
 
+// begun returns how many watches were begun.
+func (w *watched) begun() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return len(w.keys)
+}
+
 type watchedStream struct {
 	grpc.ServerStream
 	watched *watched
@@ -135,21 +145,89 @@ func (s *watchedStream) RecvMsg(m any) error {
 	return err
 }
 
-// TestAWaiterWatchesTheTwoBeforeItAlone has others be there before it, the first of
-// whom writes its key anew, and go, the youngest first.
-func TestAWaiterWatchesTheTwoBeforeItAlone(t *testing.T) {
+// TestOneWatchServesTheWaitersOfALock has waiters on four sessions, of which some give up,
+// and looks into the requests and the watches: each session has one watch, whatever
+// happens, and who waits asks for nothing between its own key's creation and deletion.
+func TestOneWatchServesTheWaitersOfALock(t *testing.T) {
 	t.Parallel()
 	var (
 		a asked
 		w watched
 	)
 	c := etcdtest.New(t, a.option(), w.option())
-	for _, key := range []string{"lock/z", "lock/y", "lock/0", "lock/1", "lock/z"} {
+	const sessions, each = 4, 6
+	holder := concurrency.NewMutex(session(t, newClient(t, c)), "lock")
+	must(t, holder.Lock(soon(t)))
+	var (
+		wg    sync.WaitGroup
+		order contest
+		quit  []context.CancelFunc
+	)
+	for i := range sessions {
+		s := session(t, newClient(t, c))
+		for j := range each {
+			ctx, giveUp := context.WithCancel(soon(t))
+			defer giveUp()
+			m := concurrency.NewMutex(s, "lock")
+			quits := j == 2
+			if quits {
+				quit = append(quit, giveUp)
+			}
+			wg.Go(func() {
+				err := m.Lock(ctx)
+				if quits {
+					if !errors.Is(err, context.Canceled) {
+						t.Errorf("who gives up gets %v", err)
+					}
+					return
+				}
+				must(t, err)
+				order.hold(t, m.Token())
+				must(t, m.Unlock(soon(t)))
+			})
+			until(t, "the waiter", func() bool { return len(keys(t, c, "lock/")) == 2+i*each+j })
+		}
+	}
+	until(t, "the watches", func() bool { return w.begun() == sessions })
+	a.take()
+	for _, giveUp := range quit {
+		giveUp()
+	}
+	until(t, "who gave up to go", func() bool { return len(keys(t, c, "lock/")) == 1+sessions*(each-1) })
+	must(t, holder.Unlock(soon(t)))
+	wg.Wait()
+	if made, want := len(a.take()), 1+sessions*each; made != want {
+		t.Errorf("%d transactions, want %d: the deletions", made, want)
+	}
+	if n := w.begun(); n != sessions || !slices.Equal(w.get(), []string{"lock/"}) {
+		t.Errorf("%d watches over %v, want one for each session", n, w.get())
+	}
+}
+
+// TestAWaiterInACrowdWatchesTheTwoBeforeItAlone has others be there before it, the first
+// of whom writes its key anew, and go, the youngest first. The rest of the crowd goes
+// before them.
+func TestAWaiterInACrowdWatchesTheTwoBeforeItAlone(t *testing.T) {
+	t.Parallel()
+	var (
+		a asked
+		w watched
+	)
+	c := etcdtest.New(t, a.option(), w.option())
+	const crowd = 12
+	var others []string
+	for i := range crowd {
+		others = append(others, fmt.Sprint("lock/other", i))
+	}
+	for _, key := range append(others, "lock/z", "lock/y", "lock/0", "lock/1", "lock/z") {
 		_, err := truth(t, c).Put(soon(t), key, "a value")
 		must(t, err)
 	}
 	m := concurrency.NewMutex(session(t, newClient(t, c)), "lock")
 	locked := lockInBackground(t, m.Lock)
+	until(t, "the waiter", func() bool { return len(w.get()) == 2 })
+	_, err := truth(t, c).Delete(soon(t), "lock/other", clientv3.WithPrefix())
+	must(t, err)
 	for _, step := range []struct {
 		watched []string // by then
 		goes    string
@@ -172,7 +250,7 @@ func TestAWaiterWatchesTheTwoBeforeItAlone(t *testing.T) {
 	for _, txn := range a.take() {
 		for _, op := range slices.Concat(txn.Success, txn.Failure) {
 			if r := op.GetRequestRange(); len(r.GetRangeEnd()) > 0 {
-				if reads++; r.Limit < 2 || r.Limit > 3 || !r.KeysOnly {
+				if reads++; r.Limit < 2 || r.Limit > 40 || !r.KeysOnly {
 					t.Errorf("read: %v", r)
 				}
 			}

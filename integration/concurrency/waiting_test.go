@@ -3,7 +3,6 @@ package concurrency_test
 import (
 	"context"
 	"errors"
-	"fmt"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -235,25 +234,23 @@ func TestALockIsHandedOverWithOneRequestAtMost(t *testing.T) {
 	}
 }
 
-// TestAWaiterDoesNotBelieveAMemberThatLagsBehind answers the first look after the
-// release as a member does that has not heard of the waiter's key. There is a look,
-// since the key before its own may go together with it: they belong to one lease.
-func TestAWaiterDoesNotBelieveAMemberThatLagsBehind(t *testing.T) {
+// TestACandidateDoesNotBelieveAMemberThatLagsBehind answers the first look after the
+// release as a member does that has not heard of the candidate's key.
+func TestACandidateDoesNotBelieveAMemberThatLagsBehind(t *testing.T) {
 	t.Parallel()
 	c := etcdtest.New(t)
 	cli := newClient(t, c)
-	s := session(t, cli)
-	other := fmt.Sprintf("lock/%x", s.Lease())
-	_, err := truth(t, c).Put(soon(t), other, "", clientv3.WithLease(s.Lease()))
+	e := concurrency.NewElection(session(t, cli), "lock")
+	_, err := truth(t, c).Put(soon(t), "lock/0", "")
 	must(t, err)
 	lagging := &lagging{KV: cli.KV}
 	cli.KV = lagging
-	locked := lockInBackground(t, concurrency.NewMutex(s, "lock").Lock)
-	until(t, "the waiter", func() bool { return len(keys(t, c, "lock/")) == 2 })
+	elected := lockInBackground(t, func(ctx context.Context) error { return e.Campaign(ctx, "me") })
+	until(t, "the candidate", func() bool { return len(keys(t, c, "lock/")) == 2 })
 	lagging.lags.Store(true)
-	_, err = truth(t, c).Delete(soon(t), other)
+	_, err = truth(t, c).Delete(soon(t), "lock/0")
 	must(t, err)
-	must(t, <-locked)
+	must(t, <-elected)
 	if lagging.lags.Load() {
 		t.Error("nothing was read after the release")
 	}
