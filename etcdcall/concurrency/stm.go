@@ -91,11 +91,14 @@ func WithPrefetch(keys ...string) STMOption {
 	return func(o *stmOptions) { o.prefetch = append(o.prefetch, keys...) }
 }
 
-// WithConflictBackoff sets the pauses after conflicts. By default they begin at
-// two to four times what the first failed commit took, or 20 ms if it took longer,
-// and double with each conflict up to 32 to 64 times that ([reprise.JitterEqual]):
-// they follow the distance and the load of the servers, and none is longer than
-// 1.28 s.
+// WithConflictBackoff sets the pauses after conflicts. By default there is none
+// after the first two. After the third the transaction begins again at once with a
+// chance of two in three, after the n-th of two in n, and else pauses: so few
+// clients keep a key busy, and many keep out of each other's way. The pauses begin
+// at four to eight times what the first failed commit took, or 20 ms if it took
+// longer, and grow by a quarter each up to 32 to 64 times that
+// ([reprise.JitterEqual]): they follow the distance and the load of the servers,
+// and none is longer than 1.28 s.
 //
 // The answer to a failed commit brings anew what the function has read. After a
 // pause shorter than the commit took, the function runs again on that; after a

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strconv"
 	"testing"
@@ -122,6 +123,21 @@ func TestPausesAfterConflictsAreThoseThatWereAskedFor(t *testing.T) {
 	})
 }
 
+// pauses returns how long nothing was asked after each conflict.
+func pauses(asked []request, latency time.Duration) (pauses []time.Duration) {
+	var lost time.Time // when the last conflict was heard of
+	for _, r := range asked {
+		if sent := r.at.Add(-latency / 2); !lost.IsZero() {
+			pauses = append(pauses, sent.Sub(lost))
+			lost = time.Time{}
+		}
+		if r.writes() && !r.succeeding {
+			lost = r.at.Add(latency / 2)
+		}
+	}
+	return pauses
+}
+
 func TestPausesFollowWhatACommitTakes(t *testing.T) {
 	t.Parallel()
 	for latency, unit := range map[time.Duration]time.Duration{
@@ -131,32 +147,48 @@ func TestPausesFollowWhatACommitTakes(t *testing.T) {
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			s := newFakeStore(latency)
-			rival(s, 8)
-			start := time.Now()
+			rival(s, 100)
 			if _, err := concurrency.NewSTM(s.client(t.Context()), addOne); err != nil {
 				t.Fatal(err)
 			}
-			asked := s.requests()
-			at := attempts(asked, start)
-			requests := 0 // since the commit before
-			for i, r := range asked[1:] {
-				requests++
-				if !r.writes() {
+			most := float64(8 * unit)
+			for i, pause := range pauses(s.requests(), latency) {
+				if pause == 0 {
 					continue
 				}
-				if n := len(attempts(asked[:i+2], start)) - 1; n > 0 {
-					pause, most := at[n]-at[n-1]-time.Duration(requests)*latency, time.Duration(min(64, 4<<(n-1)))*unit
-					if pause < most/2 || pause > most {
-						t.Errorf("pause %d is %v, want %v to %v", n, pause, most/2, most)
-					}
+				if got := float64(pause); got < most/2 || got > most {
+					t.Errorf("after conflict %d it pauses %v, want %v to %v", i+1, pause, time.Duration(most/2), time.Duration(most))
 				}
-				requests = 0
-			}
-			if len(at) != 9 {
-				t.Errorf("%d commits", len(at))
+				most = min(1.25*most, float64(64*unit))
 			}
 		})
 	}
+}
+
+func TestWhoLosesOftenSeldomTriesAtOnce(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		const runs, conflicts = 500, 20
+		var atOnce [conflicts]float64 // of all runs, after each conflict
+		for range runs {
+			s := newFakeStore(time.Millisecond)
+			rival(s, conflicts)
+			if _, err := concurrency.NewSTM(s.client(t.Context()), addOne); err != nil {
+				t.Fatal(err)
+			}
+			for i, pause := range pauses(s.requests(), time.Millisecond) {
+				if pause == 0 {
+					atOnce[i] += 1. / runs
+				}
+			}
+		}
+		// The shares that are drawn stay within eight standard deviations.
+		for i, want := range map[int]float64{0: 1, 1: 1, 2: 2. / 3, 3: 1. / 2, 7: 1. / 4, 19: 1. / 10} {
+			if got := atOnce[i]; math.Abs(got-want) > 8*math.Sqrt(want*(1-want)/runs)+1e-9 {
+				t.Errorf("after conflict %d, %.2f try at once, want about %.2f", i+1, got, want)
+			}
+		}
+	})
 }
 
 func TestAConflictEndsWithItsContext(t *testing.T) {

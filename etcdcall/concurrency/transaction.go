@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"maps"
+	"math/rand/v2"
 	"runtime"
 	"slices"
 	"time"
@@ -21,9 +22,9 @@ import (
 //  2. run the user's function on a view of the store at that revision.
 //  3. commit, if nothing that was read has changed. The same request reads again
 //     what was read if it has.
-//  4. if it has changed, pause, and begin again. What is wanted is known now. If
-//     the pause was shorter than a read would take, what the failed commit has
-//     read is still good enough to begin with.
+//  4. if it has changed, begin again, at once or after a pause. What is wanted is
+//     known now. If the pause was shorter than a read would take, what the failed
+//     commit has read is still good enough to begin with.
 //
 // With a Memory the first attempt begins with a guess: the function runs on what
 // is remembered, and the commit, or a request in its place, says whether that is
@@ -73,12 +74,40 @@ func (t *transaction) run() (*v3.TxnResponse, error) {
 
 // retryer retries conflicts, and nothing else.
 func (t *transaction) retryer() reprise.Retryer {
-	unit := min(max(t.cost, time.Microsecond), maxPauseUnit)
-	bo := reprise.Backoff{Initial: 4 * unit, Max: 64 * unit, Jitter: reprise.JitterEqual}
 	if t.options.backoff != nil {
-		bo = *t.options.backoff
+		return reprise.OnErrorFunc(*t.options.backoff, func(err error) bool { return err == errConflict }) //nolint:errorlint // identity: a user's error may wrap another transaction's
 	}
-	return reprise.OnErrorFunc(bo, func(err error) bool { return err == errConflict }) //nolint:errorlint // identity: a user's error may wrap another transaction's
+	unit := min(max(t.cost, time.Microsecond), maxPauseUnit)
+	return &crowd{pauses: reprise.Backoff{Initial: 8 * unit, Max: 64 * unit, Multiplier: 1.25, Jitter: reprise.JitterEqual}}
+}
+
+// crowd decides what follows a conflict. Of those who work on one key, one commits
+// in each round trip, however many try. A round trip in which nobody tries is lost,
+// while those who try in vain cost the servers work, and are the more the more
+// clients there are. So a few should try at a time, on what the failed commit has
+// brought, and the others keep away for some commits.
+//
+// How many the others are can only be told by losing to them: the more often, the
+// rarer is another try at once.
+type crowd struct {
+	pauses    reprise.Backoff
+	conflicts int
+}
+
+// triesAtOnce is after how many conflicts there is certainly no pause, and about
+// how many should be trying where all have lost equally often.
+const triesAtOnce = 2
+
+// Retry implements reprise.Retryer.
+func (c *crowd) Retry(err error) (time.Duration, bool) {
+	if err != errConflict { //nolint:errorlint // identity: a user's error may wrap another transaction's
+		return 0, false
+	}
+	c.conflicts++
+	if rand.IntN(c.conflicts) < triesAtOnce {
+		return 0, true
+	}
+	return c.pauses.Pause(), true
 }
 
 // attempt makes one attempt. Its error is errConflict, or final.
