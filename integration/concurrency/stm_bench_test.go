@@ -18,7 +18,7 @@ import (
 // with a connection of its own, through clientv3 and through this module in
 // turns. One iteration is a turn of each.
 func BenchmarkContendedSTM(b *testing.B) {
-	for _, n := range []int{1, 4, 16, 32} {
+	for _, n := range []int{1, 2, 4, 8, 16, 32} {
 		b.Run(fmt.Sprintf("clients=%d", n), func(b *testing.B) {
 			contend(b, n, func(*clientv3.Client) []concurrency.STMOption { return nil })
 		})
