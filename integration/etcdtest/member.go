@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/url"
 	"path/filepath"
 	"strconv"
@@ -146,8 +147,19 @@ func (m *Member) start() error {
 	m.mu.Unlock()
 	return errors.Join(
 		m.peer.setTarget(e.Peers[0].Addr().String()),
-		m.client.setTarget(e.Clients[0].Addr().String()),
+		m.client.setTarget(byTCP(e.Clients)),
 	)
+}
+
+// byTCP is the address of the listener that is on TCP. A server option may have added
+// others, and etcd returns them in any order.
+func byTCP(listeners []net.Listener) string {
+	for _, l := range listeners {
+		if addr := l.Addr(); addr.Network() == "tcp" {
+			return addr.String()
+		}
+	}
+	return ""
 }
 
 func (m *Member) ready(ctx context.Context) error {

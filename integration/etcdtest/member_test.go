@@ -4,15 +4,34 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/url"
+	"path/filepath"
 	"syscall"
 	"testing"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.etcd.io/etcd/server/v3/embed"
 	"go.etcd.io/etcd/server/v3/etcdserver/api/rafthttp"
 
 	"github.com/reprise-go/reprise/integration/etcdtest"
 )
+
+// TestTheLinkLeadsToAMemberWithOtherListeners starts a member several times, since etcd
+// returns its listeners in any order.
+func TestTheLinkLeadsToAMemberWithOtherListeners(t *testing.T) {
+	t.Parallel()
+	socket := url.URL{Scheme: "unix", Path: filepath.Join(t.TempDir(), "s")}
+	c := etcdtest.New(t, etcdtest.WithServerConfig(func(cfg *embed.Config) {
+		cfg.ListenClientUrls = append(cfg.ListenClientUrls, socket)
+	}))
+	cli, m := c.Client(t), c.Member(0)
+	for range 8 {
+		put(t, cli, "key", "value")
+		must(t, m.Stop())
+		must(t, m.Restart(soon(t)))
+	}
+}
 
 func TestAMemberKeepsItsDataOverARestart(t *testing.T) {
 	t.Parallel()

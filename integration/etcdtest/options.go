@@ -62,7 +62,7 @@ func WithServerOptions(opts ...grpc.ServerOption) Option {
 // WithServerConfig calls f with the configuration of a member each time before
 // it starts, for settings that have no option here, such as QuotaBackendBytes
 // or AuthTokenTTL. The addresses, the directory and the name must stay as they
-// are.
+// are; listeners for clients may be added that are not on TCP.
 func WithServerConfig(f func(cfg *embed.Config)) Option {
 	return func(o *options) { o.configure = append(o.configure, f) }
 }
