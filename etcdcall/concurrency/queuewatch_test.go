@@ -256,6 +256,35 @@ func TestAWatchThatHasEndedSaysNothing(t *testing.T) {
 	})
 }
 
+// TestAClaimForgetsWhatAWatchHasSaidThatEnded has the watch before the last one find, on
+// beginning anew, that the claim's key is gone, and hear later that the others are. Of
+// that the latter alone must not be left when the watch ends.
+func TestAClaimForgetsWhatAWatchHasSaidThatEnded(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		h := listening(t)
+		finds(5, key(keyA, 2), key(keyB, 3))(h)
+		h.queue.arrive(h.claim)
+		tells(11, keyMe)(h)
+		finds(12, key(keyA, 2), key(keyB, 3))(h)
+		tells(13, keyA, keyB)(h)
+		h.queue.mu.Lock()
+		h.watch.close()
+		h.queue.mu.Unlock()
+		answered(h)
+		select {
+		case rev := <-h.turn.came:
+			t.Fatalf("the turn of a claim whose key is gone came at %d, lost: %v", rev, h.turn.lost)
+		default:
+		}
+		h.watch = h.queue.whole
+		finds(14)(h)
+		if <-h.turn.came; !h.turn.lost {
+			t.Error("the claim is not lost")
+		}
+	})
+}
+
 // TestAWatchOverTheQueueOutlivesItsUse has claims come and go.
 func TestAWatchOverTheQueueOutlivesItsUse(t *testing.T) {
 	t.Parallel()

@@ -33,15 +33,16 @@ func (t *turn) note(key string, rev int64) {
 	t.early[key] = rev
 }
 
-// begin begins with what the claim's request was answered, and what was in the queue
-// when the watch began, if it has.
+// begin begins with what the claim's request was answered, what was in the queue when
+// the watch began, and what was deleted since. If it has not begun, an earlier watch told
+// of the deletions: not of all, perhaps.
 func (t *turn) begin(p *place, base *v3.GetResponse) {
 	t.stand(p.ahead, p.known)
 	if base != nil {
 		t.restart(base)
-	}
-	for key, rev := range t.early {
-		t.gone(key, rev)
+		for key, rev := range t.early {
+			t.gone(key, rev)
+		}
 	}
 	t.early = nil
 }
