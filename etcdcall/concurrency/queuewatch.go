@@ -27,7 +27,7 @@ type queueWatch struct {
 func (q *queue) join(c *claim, p *place) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.crowded = p.crowded(q.crowded)
+	q.crowded = p.crowded(q.prefix, q.crowded)
 	if q.crowded {
 		q.drop(c.turn)
 		return false

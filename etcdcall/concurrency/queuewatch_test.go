@@ -153,11 +153,12 @@ func TestATurnComesWhenAllBeforeAreGone(t *testing.T) {
 // a claim.
 func TestAQueueIsCrowdedIfManySessionsStandInIt(t *testing.T) {
 	t.Parallel()
+	const prefix = "my-lock/"
 	before := func(sessions, each int) *place {
 		p := &place{known: 10}
 		for s := range sessions {
 			for slot := range each {
-				p.ahead = append(p.ahead, key(fmt.Sprintf("lock/%x-%x-%d", 100+s, s, slot), 1))
+				p.ahead = append(p.ahead, key(fmt.Sprintf("%s%x-%x-%d", prefix, 100+s, s, slot), 1))
 			}
 		}
 		return p
@@ -176,7 +177,7 @@ func TestAQueueIsCrowdedIfManySessionsStandInIt(t *testing.T) {
 		{&place{ahead: before(1, 3).ahead}, false, true}, // there may be more
 		{&place{ahead: before(1, 3).ahead}, true, true},
 	} {
-		if got := test.place.crowded(test.before); got != test.crowded {
+		if got := test.place.crowded(prefix, test.before); got != test.crowded {
 			t.Errorf("%d keys before it, known at %d, crowded before: %v; crowded: %v", len(test.ahead), test.known, test.before, got)
 		}
 	}

@@ -34,16 +34,16 @@ const (
 	fresh = 50 * time.Millisecond
 )
 
-// crowded reports whether so many sessions stand in the queue, which was crowded before
-// or not, that each does better to watch the neighbours of its claims alone.
-func (p *place) crowded(before bool) bool {
+// crowded reports whether so many sessions stand in the queue of prefix, which was crowded
+// before or not, that each does better to watch the neighbours of its claims alone.
+func (p *place) crowded(prefix string, before bool) bool {
 	limit := manySessions
 	if before {
 		limit = fewSessions
 	}
 	sessions := make(map[string]bool, limit)
 	for _, kv := range p.ahead {
-		session, _, _ := bytes.Cut(kv.Key, []byte("-"))
+		session, _, _ := bytes.Cut(kv.Key[len(prefix):], []byte("-"))
 		sessions[string(session)] = true
 	}
 	return p.known == 0 || len(sessions) >= limit
