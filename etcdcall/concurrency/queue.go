@@ -164,7 +164,7 @@ func (q *queue) reach() int64 {
 	if q.crowded {
 		return 1 + fewSessions
 	}
-	return 1 + manyKeys + int64(q.slots-len(q.free))
+	return 1 + manyKeys + int64(min(q.slots-len(q.free), manyClaims))
 }
 
 // youngest reads the n youngest keys under prefix.

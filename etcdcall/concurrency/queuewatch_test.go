@@ -183,6 +183,23 @@ func TestAQueueIsCrowdedIfManySessionsStandInIt(t *testing.T) {
 	}
 }
 
+// TestAClaimReadsNoMoreThanItCanUse has so many claims of the session in a queue: the lists
+// of all take as much as their number times what each reads.
+func TestAClaimReadsNoMoreThanItCanUse(t *testing.T) {
+	t.Parallel()
+	s := sessionOn(t.Context(), nil, sessionOptions{})
+	defer s.end(nil)
+	for _, test := range []struct{ claims, reach int64 }{{1, 34}, {100, 133}, {256, 289}, {10000, 289}} {
+		q := s.retain("lock/")
+		for q.slots < int(test.claims) {
+			s.claim(s.term, "lock/", "", "")
+		}
+		if got := q.reach(); got != test.reach {
+			t.Errorf("of %d claims each reads %d keys, want %d", test.claims, got, test.reach)
+		}
+	}
+}
+
 // TestACrowdEndsTheWatchOverTheQueue has two claims wait by it when the crowd comes.
 func TestACrowdEndsTheWatchOverTheQueue(t *testing.T) {
 	t.Parallel()

@@ -26,8 +26,9 @@ const (
 	// manySessions before a claim make its queue a crowded one, and fewer than
 	// fewSessions make it one that is not.
 	fewSessions, manySessions = 8, 12
-	// manyKeys of other sessions make it a crowded one, too.
-	manyKeys = 32
+	// manyKeys of other sessions make it a crowded one, too, or manyClaims of one session:
+	// each of them has a list of the others.
+	manyKeys, manyClaims = 32, 256
 	// sight is how many of those before it a claim looks at in a crowd.
 	sight = 2
 	// fresh is how long the word of the store that a claim is the next holds good.
