@@ -28,9 +28,9 @@ import (
 func (c *claim) acquire(ctx context.Context, value string, busy *atomic.Bool) error {
 	bound, release := c.term.bound(ctx)
 	defer release()
+	defer c.queue.leave(c)
 	found, err := c.enter(bound, value, !busy.Load())
 	busy.Store(!found.head())
-	defer c.queue.leave(c)
 	switch {
 	case err != nil || found.head():
 	case c.queue.join(c, &found):

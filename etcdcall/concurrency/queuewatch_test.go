@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -199,6 +200,28 @@ func TestAClaimReadsNoMoreThanItCanUse(t *testing.T) {
 		}
 	}
 }
+
+// TestAClaimThatPanicsIsNotHeardFor has a request panic, as an interceptor may.
+func TestAClaimThatPanicsIsNotHeardFor(t *testing.T) {
+	t.Parallel()
+	s := sessionOn(t.Context(), nil, sessionOptions{})
+	defer s.end(nil)
+	s.client.KV = panicking{}
+	var busy atomic.Bool
+	busy.Store(true)
+	c := s.claim(s.term, "lock/", "", "")
+	func() {
+		defer func() { _ = recover() }()
+		_ = c.acquire(t.Context(), "", &busy)
+	}()
+	if n := len(c.queue.arriving); c.turn == nil || n != 0 {
+		t.Errorf("%d claims are still heard for", n)
+	}
+}
+
+type panicking struct{ v3.KV }
+
+func (panicking) Txn(context.Context) v3.Txn { panic("no") }
 
 // TestACrowdEndsTheWatchOverTheQueue has two claims wait by it when the crowd comes.
 func TestACrowdEndsTheWatchOverTheQueue(t *testing.T) {
