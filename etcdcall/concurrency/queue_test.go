@@ -54,6 +54,30 @@ func TestANameBelongsToOneClaimAtATimeAndIsUsedAgain(t *testing.T) {
 	})
 }
 
+// TestANameIsUsedAgainAfterItsLease has a claim give up when its lease is over, lease by
+// lease: its key goes with the lease, and cannot be deleted.
+func TestANameIsUsedAgainAfterItsLease(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := sessionOn(t.Context(), nil, sessionOptions{})
+		names := make(map[string]bool)
+		for lease := range v3.LeaseID(3) {
+			term := newTerm(s.life, 1, lease)
+			c := s.claim(term, "lock/", "", "")
+			names[c.key] = true
+			term.end(context.Canceled)
+			c.abandon()
+			synctest.Wait()
+			if c.queue.slots != 1 || c.queue.refs != 0 {
+				t.Errorf("%d names for one claim at a time; %d claims are there after all have gone", c.queue.slots, c.queue.refs)
+			}
+		}
+		if len(names) != 3 {
+			t.Errorf("keys of three leases: %v", names)
+		}
+	})
+}
+
 // TestANameTellsTheLeaseAndTheSession: sessions may share a lease, and one session
 // has one lease after the other. Keys of the last may still be there.
 func TestANameTellsTheLeaseAndTheSession(t *testing.T) {

@@ -111,7 +111,7 @@ type work struct {
 }
 
 // inBackground withdraws the key of c, looks out for it, and then lets its name be
-// used again, for as long as the term lasts.
+// used again. When the term ends, so does all that: a name of the next has another lease.
 func (c *claim) inBackground(withdraw func() error) {
 	ctx, halt := context.WithCancel(c.term.ctx)
 	w := &work{make(chan struct{}), make(chan struct{}), make(chan struct{}, 1), halt}
@@ -123,7 +123,7 @@ func (c *claim) inBackground(withdraw func() error) {
 		defer halt()
 		err := withdraw()
 		close(w.withdrawn)
-		if err != nil {
+		if err != nil && c.term.ctx.Err() == nil {
 			return // the key may be there still, and its name stays taken
 		}
 		if c.uncertain {
