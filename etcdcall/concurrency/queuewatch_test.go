@@ -201,6 +201,27 @@ func TestAClaimReadsNoMoreThanItCanUse(t *testing.T) {
 	}
 }
 
+// TestAClaimThatArrivesTwiceLeavesOnce has the request repeated that creates its key.
+func TestAClaimThatArrivesTwiceLeavesOnce(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		h := listening(t)
+		finds(5, key(keyA, 2), key(keyB, 3))(h)
+		h.queue.arrive(h.claim)
+		tells(11, keyA)(h)
+		h.queue.arrive(h.claim)
+		answered(h)
+		tells(12, keyB)(h)
+		if rev := <-h.turn.came; rev != 12 {
+			t.Errorf("the turn came at %d", rev)
+		}
+		h.queue.leave(h.claim)
+		if n := len(h.queue.arriving) + len(h.watch.turns); n != 0 {
+			t.Errorf("%d claims are still heard for", n)
+		}
+	})
+}
+
 // TestAClaimThatPanicsIsNotHeardFor has a request panic, as an interceptor may.
 func TestAClaimThatPanicsIsNotHeardFor(t *testing.T) {
 	t.Parallel()
@@ -260,8 +281,14 @@ func TestACrowdEndsTheWatchOverTheQueue(t *testing.T) {
 		if h.queue.whole != nil {
 			t.Error("the queue keeps a watch that has ended")
 		}
-		if _, byWatch := wait(crowd); byWatch || h.queue.whole != nil {
-			t.Error("in the crowd a watch begins over all of it")
+		between := &place{known: 10}
+		for i := range fewSessions {
+			between.ahead = append(between.ahead, key(fmt.Sprint("lock/write/", i), 2))
+		}
+		for _, p := range []*place{crowd, between} {
+			if _, byWatch := wait(p); byWatch || h.queue.whole != nil {
+				t.Error("in the crowd a watch begins over all of it")
+			}
 		}
 		if _, byWatch := wait(calm); !byWatch || h.queue.whole == nil || h.queue.reach() <= manyKeys {
 			t.Error("after the crowd has gone, no watch begins")
