@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	v3 "go.etcd.io/etcd/client/v3"
 )
 
@@ -222,27 +223,54 @@ func TestAClaimThatArrivesTwiceLeavesOnce(t *testing.T) {
 	})
 }
 
-// TestAClaimThatPanicsIsNotHeardFor has a request panic, as an interceptor may.
+// TestAClaimThatPanicsIsNotHeardFor has the second request of each kind panic, as an
+// interceptor may.
 func TestAClaimThatPanicsIsNotHeardFor(t *testing.T) {
 	t.Parallel()
-	s := sessionOn(t.Context(), nil, sessionOptions{})
-	defer s.end(nil)
-	s.client.KV = panicking{}
-	var busy atomic.Bool
-	busy.Store(true)
-	c := s.claim(s.term, "lock/", "", "")
-	func() {
-		defer func() { _ = recover() }()
-		_ = c.acquire(t.Context(), "", &busy)
-	}()
-	if n := len(c.queue.arriving); c.turn == nil || n != 0 {
-		t.Errorf("%d claims are still heard for", n)
+	for name, take := range map[string]func(c *claim, ctx context.Context) error{
+		"Lock":    func(c *claim, ctx context.Context) error { return c.acquire(ctx, "", new(atomic.Bool)) },
+		"TryLock": (*claim).tryAcquire,
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			s := sessionOn(t.Context(), nil, sessionOptions{})
+			defer s.end(nil)
+			var panics panicking
+			s.client.KV = &panics
+			c := s.claim(s.term, "lock/", "", "")
+			func() {
+				defer func() { _ = recover() }()
+				_ = take(c, t.Context())
+			}()
+			if n := len(c.queue.arriving); panics.asked != 2 || c.turn == nil || n != 0 {
+				t.Errorf("%s: after %d requests %d claims are still heard for", name, panics.asked, n)
+			}
+		})
 	}
 }
 
-type panicking struct{ v3.KV }
+// panicking is a store that fails once, and then panics.
+type panicking struct {
+	v3.KV
+	asked int
+}
 
-func (panicking) Txn(context.Context) v3.Txn { panic("no") }
+func (p *panicking) Txn(context.Context) v3.Txn { return &panickingTxn{of: p} }
+
+type panickingTxn struct {
+	v3.Txn
+	of *panicking
+}
+
+func (x *panickingTxn) If(...v3.Cmp) v3.Txn  { return x }
+func (x *panickingTxn) Then(...v3.Op) v3.Txn { return x }
+func (x *panickingTxn) Else(...v3.Op) v3.Txn { return x }
+
+func (x *panickingTxn) Commit() (*v3.TxnResponse, error) {
+	if x.of.asked++; x.of.asked > 1 {
+		panic("no")
+	}
+	return nil, rpctypes.ErrNoLeader
+}
 
 // TestACrowdEndsTheWatchOverTheQueue has two claims wait by it when the crowd comes.
 func TestACrowdEndsTheWatchOverTheQueue(t *testing.T) {
@@ -438,19 +466,54 @@ func TestAClaimWhoseKeyIsGoneWhileItWaitsSaysWhy(t *testing.T) {
 	}
 }
 
-// TestAClaimThatIsOverDoesNotTakeItsTurn has the caller give up, and then the one before
-// give the lock back.
+// TestAClaimThatIsOverDoesNotTakeItsTurn has the caller give up, or the session end, and
+// the one before give the lock back, in either order, before the claim hears of either.
 func TestAClaimThatIsOverDoesNotTakeItsTurn(t *testing.T) {
 	t.Parallel()
-	for range 30 { // either may be seen first
+	for i := range 60 { // either may be seen first
 		synctest.Test(t, func(t *testing.T) {
 			w := behind(t, "lock/a")
 			ctx, giveUp := context.WithCancel(t.Context())
-			w.waitWhole(t, ctx, w.place(1))
-			giveUp()
+			bound, release := w.claim.term.bound(ctx)
+			defer release()
+			p := w.place(1)
+			w.claim.queue.arrive(w.claim)
+			w.claim.queue.join(w.claim, &p)
+			synctest.Wait()
 			w.goes("lock/a")
-			if err := <-w.ended; !errors.Is(err, context.Canceled) {
-				t.Errorf("got %v", err)
+			synctest.Wait()
+			if giveUp(); i%2 == 0 {
+				w.claim.term.end(errors.New("over"))
+			}
+			if err := w.claim.await(bound); !errors.Is(err, context.Canceled) {
+				t.Fatalf("got %v", err)
+			}
+		})
+	}
+}
+
+func TestAClaimStopsWaitingForItsTurnWithItsContext(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := behind(t, "lock/a")
+		ctx, giveUp := context.WithCancel(t.Context())
+		w.waitWhole(t, ctx, w.place(1))
+		giveUp()
+		if err := <-w.ended; !errors.Is(err, context.Canceled) {
+			t.Errorf("got %v", err)
+		}
+	})
+}
+
+// TestAClaimKnowsAllBeforeItOnlyIfThereAreFewerThanItAsksFor has so many be before it.
+func TestAClaimKnowsAllBeforeItOnlyIfThereAreFewerThanItAsksFor(t *testing.T) {
+	t.Parallel()
+	for n := 1; n <= sight+1; n++ {
+		synctest.Test(t, func(t *testing.T) {
+			w := behind(t, []string{"lock/a", "lock/b", "lock/c"}[:n]...)
+			p, err := w.claim.look(t.Context(), w.claim.rev)
+			if err != nil || len(p.ahead) != min(n, sight) || (p.known > 0) != (n < sight) {
+				t.Errorf("%d are before it: %+v, %v", n, p, err)
 			}
 		})
 	}

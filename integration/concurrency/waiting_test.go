@@ -234,6 +234,31 @@ func TestALockIsHandedOverWithOneRequestAtMost(t *testing.T) {
 	}
 }
 
+// TestAWriteOfTheHoldersKeyIsNoRelease has the key written anew while a waiter waits, and
+// hears: that its watch stands is known from when it waited before.
+func TestAWriteOfTheHoldersKeyIsNoRelease(t *testing.T) {
+	t.Parallel()
+	c := etcdtest.New(t)
+	held, s := session(t, newClient(t, c)), session(t, newClient(t, c))
+	holder, m := concurrency.NewMutex(held, "lock"), concurrency.NewMutex(s, "lock")
+	for _, writes := range []bool{false, true} {
+		must(t, holder.Lock(soon(t)))
+		done := lockInBackground(t, m.Lock)
+		until(t, "the waiter", func() bool { return len(leased(t, c, s)) == 1 })
+		if writes {
+			_, err := truth(t, c).Put(soon(t), holder.Key(), "anew", clientv3.WithLease(held.Lease()))
+			must(t, err)
+		}
+		before := revision(t, c)
+		must(t, holder.Unlock(soon(t)))
+		must(t, <-done)
+		if rev := m.Header().Revision; rev <= before {
+			t.Errorf("the lock was taken at revision %d, and given back later than %d", rev, before)
+		}
+		must(t, m.Unlock(soon(t)))
+	}
+}
+
 // TestACandidateDoesNotBelieveAMemberThatLagsBehind answers the first look after the
 // release as a member does that has not heard of the candidate's key.
 func TestACandidateDoesNotBelieveAMemberThatLagsBehind(t *testing.T) {
