@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"maps"
-	"math/rand/v2"
 	"runtime"
 	"slices"
 	"time"
@@ -78,36 +77,7 @@ func (t *transaction) retryer() reprise.Retryer {
 		return reprise.OnErrorFunc(*t.options.backoff, func(err error) bool { return err == errConflict }) //nolint:errorlint // identity: a user's error may wrap another transaction's
 	}
 	unit := min(max(t.cost, time.Microsecond), maxPauseUnit)
-	return &crowd{pauses: reprise.Backoff{Initial: 8 * unit, Max: 64 * unit, Multiplier: 1.25, Jitter: reprise.JitterEqual}}
-}
-
-// crowd decides what follows a conflict. Of those who work on one key, one commits
-// in each round trip, however many try. A round trip in which nobody tries is lost,
-// while those who try in vain cost the servers work, and are the more the more
-// clients there are. So a few should try at a time, on what the failed commit has
-// brought, and the others keep away for some commits.
-//
-// How many the others are can only be told by losing to them: the more often, the
-// rarer is another try at once.
-type crowd struct {
-	pauses    reprise.Backoff
-	conflicts int
-}
-
-// triesAtOnce is after how many conflicts there is certainly no pause, and about
-// how many should be trying where all have lost equally often.
-const triesAtOnce = 2
-
-// Retry implements reprise.Retryer.
-func (c *crowd) Retry(err error) (time.Duration, bool) {
-	if err != errConflict { //nolint:errorlint // identity: a user's error may wrap another transaction's
-		return 0, false
-	}
-	c.conflicts++
-	if rand.IntN(c.conflicts) < triesAtOnce {
-		return 0, true
-	}
-	return c.pauses.Pause(), true
+	return &conflicts{pauses: reprise.Backoff{Initial: 8 * unit, Max: 64 * unit, Multiplier: 1.25, Jitter: reprise.JitterEqual}}
 }
 
 // attempt makes one attempt. Its error is errConflict, or final.
