@@ -185,6 +185,19 @@ func TestAQueueIsCrowdedIfManySessionsStandInIt(t *testing.T) {
 	}
 }
 
+// TestAFreeLockIsNoCrowd takes one, which tells nothing of a queue.
+func TestAFreeLockIsNoCrowd(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := sessionOn(t.Context(), nil, sessionOptions{})
+		s.client.KV = v3.NewKVFromKVClient(new(asked), s.client)
+		c := s.claim(s.term, "lock/", "", "")
+		if err := c.acquire(t.Context(), "", new(atomic.Bool)); err != nil || c.queue.crowded || c.queue.whole != nil {
+			t.Errorf("got %v; crowded: %v; watched: %v", err, c.queue.crowded, c.queue.whole != nil)
+		}
+	})
+}
+
 // TestAClaimReadsNoMoreThanItCanUse has so many claims of the session in a queue: the lists
 // of all take as much as their number times what each reads.
 func TestAClaimReadsNoMoreThanItCanUse(t *testing.T) {
