@@ -23,12 +23,15 @@ type queueWatch struct {
 }
 
 // join has a claim, whose request was answered with p, wait for its turn. It returns
-// false if the queue is crowded.
+// false if the queue is crowded, or if p does not tell: readers know of no readers.
 func (q *queue) join(c *claim, p *place) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.crowded = p.crowded(q.prefix, q.crowded)
-	if q.crowded {
+	whole := c.rivals == q.prefix
+	if whole {
+		q.crowded = p.crowded(q.prefix, q.crowded)
+	}
+	if q.crowded || !whole {
 		q.drop(c.turn)
 		return false
 	}

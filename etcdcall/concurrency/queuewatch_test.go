@@ -58,7 +58,7 @@ func listening(t *testing.T) *hearing {
 	s := sessionOn(t.Context(), nil, sessionOptions{})
 	s.client.Watcher = mute{}
 	h := &hearing{claim: s.claimAs(s.term, "lock/", keyMe)}
-	h.rivals, h.rev = "lock/write/", 10
+	h.rev = 10
 	h.queue.mu.Lock()
 	h.watch = h.queue.newQueueWatch()
 	h.queue.mu.Unlock()
@@ -105,7 +105,7 @@ func TestATurnComesWhenAllBeforeAreGone(t *testing.T) {
 		"the watch begins at the answer's revision": {heard{answered, finds(10, key(keyMe, 10), key(keyB, 3)), tells(14, keyB)}, 14},
 		"the watch begins in another past":          {heard{answered, finds(1), tells(11, keyA), tells(12, keyB)}, 12},
 		"it had begun later than the answer":        {heard{finds(13, key(keyMe, 10)), answered}, 13},
-		"it finds younger ones and keyB kinds":      {heard{answered, finds(13, key(keyMe, 10), key("lock/write/c", 11), key("lock/read/c", 1))}, 13},
+		"it finds younger ones":                     {heard{answered, finds(13, key(keyMe, 10), key("lock/write/c", 11), key("lock/read/c", 12))}, 13},
 		"it finds younger ones of the same names":   {heard{answered, finds(13, key(keyMe, 10), key(keyA, 11), key(keyB, 12))}, 13},
 
 		"it breaks, and nobody has gone":       {heard{finds(5, all...), answered, finds(11, and(key(keyMe, 10))...)}, 0},
@@ -333,6 +333,28 @@ func TestACrowdEndsTheWatchOverTheQueue(t *testing.T) {
 		}
 		if _, byWatch := wait(calm); !byWatch || h.queue.whole == nil || h.queue.reach() <= manyKeys {
 			t.Error("after the crowd has gone, no watch begins")
+		}
+	})
+}
+
+// TestAReaderDoesNotWatchTheWholeQueue has one come behind a writer, be the queue crowded
+// or not: of the other readers, whose releases it would hear, it knows nothing.
+func TestAReaderDoesNotWatchTheWholeQueue(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := sessionOn(t.Context(), nil, sessionOptions{})
+		defer s.end(nil)
+		s.client.Watcher = mute{}
+		for _, crowded := range []bool{false, true} {
+			c := s.claim(s.term, "lock/", readKind, writeKind)
+			c.rev, c.queue.crowded = 10, crowded
+			c.queue.arrive(c)
+			if c.queue.join(c, &place{ahead: []*mvccpb.KeyValue{key(keyA, 2)}, known: 10}) || c.queue.whole != nil {
+				t.Error("a reader watches the whole queue")
+			}
+			if c.queue.crowded != crowded || len(c.queue.arriving) != 0 {
+				t.Errorf("crowded: %v, was: %v; %d are arriving", c.queue.crowded, crowded, len(c.queue.arriving))
+			}
 		}
 	})
 }

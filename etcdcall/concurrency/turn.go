@@ -3,7 +3,6 @@ package concurrency
 import (
 	"context"
 	"slices"
-	"strings"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	v3 "go.etcd.io/etcd/client/v3"
@@ -58,7 +57,7 @@ func (t *turn) restart(snapshot *v3.GetResponse) {
 		switch key := string(kv.Key); {
 		case key == t.claim.key && kv.CreateRevision == t.claim.rev:
 			t.lost = false
-		case strings.HasPrefix(key, t.claim.rivals) && kv.CreateRevision < t.claim.rev:
+		case kv.CreateRevision < t.claim.rev:
 			ahead = append(ahead, kv)
 		}
 	}
