@@ -43,6 +43,17 @@ func (a *asked) take() []*pb.TxnRequest {
 	return txns
 }
 
+// looks counts the transactions since the last take that only read: as those do who wait
+// by their neighbours, and candidates when their turn has come.
+func (a *asked) looks() (n int) {
+	for _, txn := range a.take() {
+		if len(txn.Compare)+len(txn.Failure) == 0 {
+			n++
+		}
+	}
+	return n
+}
+
 // TestAFreeLockIsTakenWithoutReadingWhoElseIsThere looks into the requests: to read
 // costs no round trip, but the server.
 func TestAFreeLockIsTakenWithoutReadingWhoElseIsThere(t *testing.T) {

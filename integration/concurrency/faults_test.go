@@ -27,7 +27,9 @@ type enough struct {
 	context.Context
 	done atomic.Int64
 	want int64
-	stop context.CancelFunc
+	// faults are still to come, whatever was done.
+	faults atomic.Int64
+	stop   context.CancelFunc
 }
 
 // limit is what a slow machine may need.
@@ -43,7 +45,14 @@ func newEnough(t *testing.T, want int) *enough {
 
 // add counts what was done.
 func (e *enough) add() {
-	if e.done.Add(1) >= e.want {
+	if e.done.Add(1) >= e.want && e.faults.Load() <= 0 {
+		e.stop()
+	}
+}
+
+// struck counts a fault.
+func (e *enough) struck() {
+	if e.faults.Add(-1) <= 0 && e.done.Load() >= e.want {
 		e.stop()
 	}
 }
@@ -103,24 +112,35 @@ func rawHolding(t *testing.T, s *raw.Session) holding {
 // it at a time), by the store (who believes in it has it), and by fencing (nobody
 // else writes).
 func TestNeverTwoHoldersUnderFaults(t *testing.T) {
-	for name, make := range map[string]func(s *concurrency.Session, i int) holding{
-		"mutex": func(s *concurrency.Session, _ int) holding {
-			return mutexHolding(concurrency.NewMutex(s, "t/lock"))
-		},
-		"election": func(s *concurrency.Session, i int) holding {
-			return electionHolding(concurrency.NewElection(s, "t/lock"), strconv.Itoa(i))
-		},
+	mutex := func(s *concurrency.Session, _ int) holding {
+		return mutexHolding(concurrency.NewMutex(s, "t/lock"))
+	}
+	election := func(s *concurrency.Session, i int) holding {
+		return electionHolding(concurrency.NewElection(s, "t/lock"), strconv.Itoa(i))
+	}
+	for name, test := range map[string]struct {
+		sessions int
+		make     func(s *concurrency.Session, i int) holding
+	}{
+		"mutex":               {6, mutex},
+		"mutex in a crowd":    {20, mutex},
+		"election":            {6, election},
+		"election in a crowd": {20, election},
 	} {
 		t.Run(name, func(t *testing.T) {
-			c := etcdtest.New(t, etcdtest.WithMembers(3), etcdtest.WithTick(50*time.Millisecond, 500*time.Millisecond))
+			var a asked
+			c := etcdtest.New(t, a.option(), etcdtest.WithMembers(3), etcdtest.WithTick(50*time.Millisecond, 500*time.Millisecond))
 			var holders []holding
 			var clients []*clientv3.Client
-			for i := range 6 {
+			for i := range test.sessions {
 				cli := newClient(t, c)
 				s := session(t, cli, concurrency.WithTTL(2), concurrency.WithRegrant())
-				holders, clients = append(holders, make(s, i)), append(clients, cli)
+				holders, clients = append(holders, test.make(s, i)), append(clients, cli)
 			}
-			holds := holdUnderFaults(t, c, holders, clients, faults)
+			holds := holdUnderFaults(t, c, holders, clients, everyFault)
+			if a.looks() == 0 && test.sessions > 6 {
+				t.Error("nobody has waited as in a crowd")
+			}
 			log := history(t, c)
 			if err := check.Exclusive(holds); err != nil {
 				t.Error(err)
@@ -194,6 +214,17 @@ func holdOnce(ctx context.Context, h holding, cli *clientv3.Client, name string)
 	return hold
 }
 
+// everyFault is faults, until each kind of them has come as well, as often as the
+// campaign is long.
+func everyFault(ctx *enough, t *testing.T, c *etcdtest.Cluster) {
+	t.Helper()
+	ctx.faults.Store(faultKinds * int64(*campaign))
+	faults(ctx, t, c)
+}
+
+// faultKinds is how many kinds of faults there are.
+const faultKinds = 5
+
 // faults disturbs a cluster of three until enough was done, and heals it.
 func faults(ctx *enough, t *testing.T, c *etcdtest.Cluster) {
 	t.Helper()
@@ -210,7 +241,7 @@ func faults(ctx *enough, t *testing.T, c *etcdtest.Cluster) {
 		loss, err := c.Inject(etcdtest.Fault{Method: etcdtest.MethodTxn, Calls: 1, After: true, Answer: etcdtest.Lose()})
 		must(t, err)
 		before := ctx.done.Load()
-		switch n % 5 {
+		switch n % faultKinds {
 		case 0:
 			some().ClientLink().Reset()
 		case 1:
@@ -236,6 +267,7 @@ func faults(ctx *enough, t *testing.T, c *etcdtest.Cluster) {
 		pause(500 * time.Millisecond)
 		loss.Stop()
 		ctx.more(before, 20*time.Second)
+		ctx.struck()
 	}
 	_, err := c.WaitLeader(whole)
 	must(t, err)
